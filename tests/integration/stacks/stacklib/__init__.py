@@ -1,0 +1,1 @@
+"""What the command `stack` is made of. Standard library only."""

@@ -1,0 +1,97 @@
+"""What a stack is made of: `<stack>/stack.toml` and the files beside it."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from .errors import StackError
+
+STACKS = Path(__file__).resolve().parents[1]
+"""The folder that holds one folder for each stack."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One stack as its files describe it."""
+
+    id: str
+    packages: tuple[str, ...]
+    arc_package: str
+    queues: tuple[str, ...]
+    ports: tuple[str, ...]
+    ready_command: tuple[str, ...]
+    ready_answer: str
+    """What the batch system says to the command when it can run a job."""
+    daemons: Mapping[str, str]
+    """The name of each daemon and its pid file, in the order in which they start."""
+    suites: Mapping[str, str]
+    """The Debian suite that holds each version of the CE."""
+    scopes_as_list: frozenset[str]
+    """The versions whose tokens need their scopes as a list."""
+
+    @classmethod
+    def load(cls, stack_id: str) -> Self:
+        """Read the stack's files, or say which stacks there are."""
+        path = STACKS / stack_id / "stack.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.parent.name for p in STACKS.glob("*/stack.toml")))
+            raise StackError(f"no stack {stack_id!r}: {path} is missing. Stacks: {known}")
+        with path.open("rb") as file:
+            data = tomllib.load(file)
+        return cls(
+            id=stack_id,
+            packages=tuple(data["packages"]),
+            arc_package=data["arc_package"],
+            queues=tuple(data["queues"]),
+            ports=tuple(data["ports"]),
+            ready_command=tuple(data["ready"]["command"]),
+            ready_answer=data["ready"]["answer"],
+            daemons={name: daemon["pidfile"] for name, daemon in data["daemons"].items()},
+            suites=data["suites"],
+            scopes_as_list=frozenset(data["tokens"]["scopes_as_list"]),
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where the stack's files are."""
+        return STACKS / self.id
+
+    def suite(self, version: str) -> str:
+        """Return the Debian suite that holds this version of the CE."""
+        try:
+            return self.suites[version]
+        except KeyError:
+            known = ", ".join(self.suites)
+            raise StackError(f"{self.id} has no version {version!r}. Versions: {known}") from None
+
+    def configuration(self, name: str) -> Path:
+        """Return the folder of one configuration: `ce/` for the server, `client.toml`."""
+        folder = self.folder / "config" / name
+        if not folder.is_dir():
+            known = ", ".join(sorted(p.name for p in (self.folder / "config").iterdir()))
+            raise StackError(f"{self.id} has no configuration {name!r}. Configurations: {known}")
+        return folder
+
+    def check_daemon(self, name: str) -> None:
+        """Raise unless the stack has a daemon of this name."""
+        if name not in self.daemons:
+            raise StackError(
+                f"{self.id} has no daemon {name!r}. Daemons: {', '.join(self.daemons)}"
+            )
+
+
+def render(source: Path, target: Path, values: Mapping[str, str]) -> None:
+    """Copy a tree of templates, or one, filling in ${name} for the names in `values` only."""
+
+    def fill(match: re.Match[str]) -> str:
+        return values.get(match[1], match[0])
+
+    templates = (path for path in sorted(source.rglob("*")) if path.is_file())
+    for template in (source,) if source.is_file() else templates:
+        path = target / template.relative_to(source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(re.sub(r"\$\{(\w+)\}", fill, template.read_text()))
+        path.chmod(0o755 if template.stat().st_mode & 0o100 else 0o644)
