@@ -1,0 +1,162 @@
+"""Configuration of one backend: one CE, one queue, one way of authenticating."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from arcbackend.errors import ConfigurationError
+from arcbackend.jobids import canonical_endpoint
+from arcbackend.models import QueueName
+
+__all__ = ["ARCConfig", "Batches", "Limits", "Retries", "Timeouts"]
+
+_KiB, _MiB, _GiB = 2**10, 2**20, 2**30
+_Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    # Inputs are hidden in validation errors: a value may be a misplaced secret.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class Timeouts(_Section):
+    """How long each step of a request may take, in seconds."""
+
+    connect: _Seconds = 10.0
+    """TCP connection and TLS handshake."""
+    read: _Seconds = 120.0
+    """Between two pieces of an answer. The CE answers a submission of 1,000 copies after seconds,
+    a status list of 10,000 within one."""
+    write: _Seconds = 60.0
+    """Between two pieces of a request."""
+    pool: _Seconds = 600.0
+    """Waiting for one of the backend's connections to be free."""
+    cleanup: _Seconds = 60.0
+    """The whole of killing and cleaning what a failed or cancelled submission left on the CE."""
+
+
+class Limits(_Section):
+    """What is refused."""
+
+    max_total_bytes: int = Field(default=10 * _GiB, gt=0)
+    """Outputs of one job, and of one call, in bytes."""
+    max_files: int = Field(default=100_000, gt=0)
+    """Output files of one job."""
+    max_file_bytes: int = Field(default=5 * _GiB, gt=0)
+    """One output file, and one staged input file, in bytes."""
+    transfer_timeout: _Seconds = 3600.0
+    """One file's transfer, in seconds."""
+    max_answer_bytes: int = Field(default=256 * _MiB, gt=0)
+    """One answer of the CE other than a file, in bytes."""
+
+
+class Retries(_Section):
+    """Repeating requests that do no harm when repeated. Submissions never are."""
+
+    attempts: int = Field(default=3, ge=1, le=20)
+    """Tries in all."""
+    backoff: _Seconds = 0.5
+    """Wait before the second try, in seconds; doubled each time, jittered."""
+    backoff_max: _Seconds = 30.0
+    """Longest wait, in seconds; a longer ``Retry-After`` of the CE is cut to it."""
+
+
+class Batches(_Section):
+    """How much goes into one request."""
+
+    ids: int = Field(default=10_000, ge=1, le=40_000)
+    """Job ids in one list. The CE drops what lies beyond 1 MiB of list and its time grows with the
+    square of the length: 10,000 take 0.4 s, 45,000 take 15 s (docs/explanation/arc-rest.md)."""
+    descriptions: int = Field(default=200, ge=1, le=10_000)
+    """Job descriptions in one request."""
+    description_bytes: int = Field(default=4 * _MiB, ge=16 * _KiB)
+    """Job descriptions in one request, in bytes."""
+    instances: int = Field(default=1000, ge=1, le=100_000)
+    """Copies asked with one ``instances=`` request (ARC REST 1.1)."""
+
+
+class ARCConfig(_Section):
+    """Configuration of an `ARCBackend`."""
+
+    endpoint: Annotated[str, AfterValidator(canonical_endpoint)]
+    """The CE, ``https://host:port``."""
+    queue: QueueName | None = None
+    """Queue for jobs that name none; None: the CE chooses."""
+    auth: Literal["token", "proxy", "token+proxy"] = "token"
+    """``token``: bearer token; ``proxy``: X.509 proxy; ``token+proxy``: token on the channel and a
+    delegated proxy in the job."""
+    ca_file: Path | None = None
+    """PEM file of the certification authorities to trust."""
+    ca_dir: Path | None = None
+    """Directory of hashed CA certificates, e.g. ``/etc/grid-security/certificates``. With neither,
+    the system's store is used."""
+    rest_version: Literal["1.0", "1.1"] | None = None
+    """ARC REST version; None: the newest that both sides know, asked once."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Connections to the CE at one time, at most. Each is a thread of the CE's."""
+    live_listing: Literal["auto", "always", "never"] = "auto"
+    """Whether `status` corrects the CE's status documents, up to a minute old, by a live listing
+    of the identity's jobs. ``auto``: unless the listing has been slow on this CE (see
+    ``live_listing_budget``)."""
+    live_listing_budget: _Seconds = 5.0
+    """With ``auto``: a listing that took longer than this many seconds is used sparingly: not again
+    until ten times the time it took has gone by."""
+    freshness_margin: float = Field(default=60.0, ge=0, le=86_400, allow_inf_nan=False)
+    """Credentials are asked anew this many seconds before they expire."""
+    timeouts: Timeouts = Timeouts()
+    """Timeouts."""
+    limits: Limits = Limits()
+    """Limits."""
+    retries: Retries = Retries()
+    """Retries."""
+    batches: Batches = Batches()
+    """Batch sizes."""
+
+    @model_validator(mode="after")
+    def _one_trust_anchor(self) -> Self:
+        if self.ca_file and self.ca_dir:
+            raise ValueError("ca_file and ca_dir: give one of them")
+        return self
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Validate a configuration read elsewhere.
+
+        Raises:
+            ConfigurationError: naming each field at fault.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error)) from None
+
+    @classmethod
+    def from_toml(cls, path: Path | str) -> Self:
+        """Read a TOML file whose top level is an `ARCConfig`.
+
+        Raises:
+            ConfigurationError: the file cannot be read, is not TOML, or names each field at fault.
+        """
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigurationError(f"cannot read the configuration {path}: {error}") from None
+        try:
+            return cls.from_dict(data)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error.message}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """One line per fault, without the values: a value may be a misplaced secret."""
+    faults = (
+        f"{'.'.join(str(part) for part in fault['loc']) or 'configuration'}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_input=False)
+    )
+    return "; ".join(faults)
