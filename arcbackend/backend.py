@@ -1,0 +1,175 @@
+"""`ARCBackend`: the verbs of the contract on one CE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from arcbackend.config import ARCConfig
+from arcbackend.credentials import CredentialProvider, CredentialRequirements
+from arcbackend.jobids import job_id, resolve
+from arcbackend.listing import LiveListing
+from arcbackend.models import (
+    CopyVars,
+    JobHandle,
+    JobID,
+    JobStatus,
+    OpOutcome,
+    Submission,
+    SubmissionSpec,
+)
+from arcbackend.plan import copy_index
+from arcbackend.recovery import jobs_named
+from arcbackend.removal import kill_jobs, purge_jobs
+from arcbackend.session import Session
+from arcbackend.status import job_statuses
+from arcbackend.submit import submit_jobs
+
+__all__ = ["ARCBackend"]
+
+
+class ARCBackend:
+    """Jobs on one ARC 7 CE, as one identity.
+
+    An async context manager, run under trio. Construction does no I/O; what it holds is
+    connections, closed by ``aclose`` (idempotent) or at the end of the ``async with`` block. It
+    keeps no store of jobs: a `JobHandle`, or a `JobID`, drives any verb from any process.
+
+    Every ``ids`` may mix handles and ids in any of the accepted forms: the canonical job URL, the
+    same with another REST version, ``https://host:port/arex/<id>``, and a bare ``<id>``. Results
+    have one entry per distinct job asked, in the order asked.
+
+    Args:
+        config: the configuration; a mapping is validated as `ARCConfig`.
+        credentials: the consumer's provider; the consumer opens and closes it.
+
+    Raises:
+        ConfigurationError: the configuration cannot work.
+    """
+
+    def __init__(
+        self, config: ARCConfig | Mapping[str, Any], credentials: CredentialProvider
+    ) -> None:
+        if not isinstance(config, ARCConfig):
+            config = ARCConfig.from_dict(dict(config))
+        self._config = config
+        self._session = Session(config, credentials)
+        self._listing = LiveListing(self._session, config.live_listing, config.live_listing_budget)
+
+    def __repr__(self) -> str:
+        """The CE's endpoint."""
+        return f"<ARCBackend {self._config.endpoint}>"
+
+    async def __aenter__(self) -> Self:
+        """Nothing is opened before it is needed."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. Idempotent."""
+        await self._session.aclose()
+
+    @property
+    def config(self) -> ARCConfig:
+        """The configuration."""
+        return self._config
+
+    @property
+    def credential_requirements(self) -> CredentialRequirements:
+        """What the configuration needs: kinds and audience."""
+        return self._session.wallet.requirements()
+
+    async def submit(
+        self, spec: SubmissionSpec, count: int = 1, *, copies: Sequence[CopyVars] | None = None
+    ) -> Submission:
+        """Create jobs and stage their inputs.
+
+        Input files are consumed before this returns. Jobs whose upload fails are killed and cleaned
+        on the CE. If the whole fails or is cancelled, every job already created is; this takes
+        ``timeouts.cleanup`` seconds at most, also when cancelled. When the CE's reply to a request
+        is lost, the jobs it created are looked for by their name and taken over.
+
+        Args:
+            spec: what to run.
+            count: how many like copies.
+            copies: one job per element, instead of ``count``.
+
+        Raises:
+            ConfigurationError: both count and copies.
+            SubmissionRefused: ARC cannot honour the spec (then no job exists), or the CE refused
+                the request as a whole.
+            AuthenticationError, TransportError, ProtocolError: the whole failed. ``jobs`` names
+                what could not be removed from the CE, ``submission`` what to `find` later.
+        """
+        return await submit_jobs(self._session, self._config, spec, count, copies)
+
+    async def status(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, JobStatus]:
+        """Tell the status of each job.
+
+        The CE's status documents are up to a minute old; a live listing corrects them, so that a
+        job that is over is not reported as running (``live_listing`` in the configuration).
+
+        Raises:
+            ConfigurationError: an id that is none, or of another CE.
+            AuthenticationError, TransportError, ProtocolError: the whole failed.
+        """
+        refs = resolve(self._config.endpoint, ids)
+        return await job_statuses(self._session, self._listing, refs, self._config.batches.ids)
+
+    async def kill(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
+        """Kill jobs; what each case answers: docs/reference/outcomes.md.
+
+        ``ok`` means that the CE has taken the request, and a job that is not over yet will end as
+        ABORTED, within minutes on a busy CE.
+
+        Raises:
+            ConfigurationError: an id that is none, or of another CE.
+            AuthenticationError, TransportError, ProtocolError: the whole failed.
+        """
+        refs = resolve(self._config.endpoint, ids)
+        return await kill_jobs(self._session, self._listing, refs, self._config.batches.ids)
+
+    async def purge(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
+        """Remove jobs that are over, with their files; others are refused, not touched.
+
+        Raises:
+            ConfigurationError: an id that is none, or of another CE.
+            AuthenticationError, TransportError, ProtocolError: the whole failed.
+        """
+        refs = resolve(self._config.endpoint, ids)
+        return await purge_jobs(self._session, self._listing, refs, self._config.batches.ids)
+
+    async def find(self, submission: str) -> Sequence[JobHandle]:
+        """Find the jobs of a submission by its name, on the CE.
+
+        For a submission whose reply was lost while the CE could not be asked: the exception's
+        ``submission`` is the name. Not cheap: it looks at every job of the identity.
+
+        Returns:
+            The handles, without the names of stdout and stderr, by copy index; copies that share
+            one name are numbered as they come.
+
+        Raises:
+            AuthenticationError, TransportError, ProtocolError: the whole failed.
+        """
+        found = await jobs_named(self._session, submission)
+        handles = []
+        for position, (local, name) in enumerate(sorted(found.items())):
+            index = copy_index(submission, name)
+            handles.append(
+                JobHandle(
+                    id=job_id(self._config.endpoint, local),
+                    copy_index=position if index is None else index,
+                    name=name,
+                )
+            )
+        return sorted(handles, key=lambda handle: handle.copy_index)

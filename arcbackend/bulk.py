@@ -1,0 +1,79 @@
+"""Operations on id lists: batched, concurrent, and complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+import trio
+
+from arcbackend.errors import ProtocolError
+from arcbackend.protocol import responses
+from arcbackend.protocol.messages import Request
+from arcbackend.protocol.requests import id_batches
+from arcbackend.protocol.responses import JobAnswer
+from arcbackend.session import Session
+from arcbackend.tasks import run_all
+
+__all__ = ["ask_all"]
+
+_log = structlog.get_logger("arcbackend")
+
+
+async def ask_all(
+    session: Session,
+    build: Callable[[Sequence[str]], Request],
+    ids: Sequence[str],
+    *,
+    batch: int,
+) -> dict[str, JobAnswer]:
+    """Ask for every id, in batches; what the CE left out is asked once more.
+
+    Returns:
+        id → answer, one for each id, in the order of ``ids``.
+
+    Raises:
+        ProtocolError: the CE left ids out twice.
+    """
+    found = await _ask_batches(session, build, ids, batch)
+    missing = [local for local in ids if local not in found]
+    if missing:
+        _log.warning(
+            "jobs.not_answered", ce=session.endpoint, jobs=missing[:10], count=len(missing)
+        )
+        found |= await _ask_batches(session, build, missing, max(1, batch // 10))
+        missing = [local for local in ids if local not in found]
+    if missing:
+        raise ProtocolError(
+            f"the CE left {len(missing)} of {len(ids)} jobs unanswered, twice; the first: "
+            f"{', '.join(missing[:5])}",
+            ce=session.endpoint,
+        )
+    return {local: found[local] for local in ids}
+
+
+async def _ask_batches(
+    session: Session,
+    build: Callable[[Sequence[str]], Request],
+    ids: Sequence[str],
+    batch: int,
+) -> dict[str, JobAnswer]:
+    found: dict[str, JobAnswer] = {}
+
+    async def ask(part: Sequence[str]) -> None:
+        request = build(part)
+        response = await session.call(request)
+        # Thousands of answers take a noticeable moment to read: let other tasks in between.
+        answers = responses.parse_answers(request, response, part, session.endpoint)
+        await trio.lowlevel.checkpoint()
+        if answers.unexpected:
+            _log.warning(
+                "jobs.answered_unasked",
+                ce=session.endpoint,
+                jobs=answers.unexpected[:10],
+                count=len(answers.unexpected),
+            )
+        found.update(answers.found)
+
+    await run_all(ask, list(id_batches(ids, batch)))
+    return found

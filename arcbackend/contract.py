@@ -1,0 +1,64 @@
+"""interCEde's contract as runtime-checkable protocols: what a backend is judged by.
+
+arcbackend imports nothing from interCEde: a backend qualifies by having the right methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from arcbackend.models import (
+    CopyVars,
+    JobHandle,
+    JobID,
+    JobStatus,
+    OpOutcome,
+    Submission,
+    SubmissionSpec,
+)
+
+__all__ = ["Cancellable", "JobBackend", "Monitor", "Purgeable", "Submitter"]
+
+
+@runtime_checkable
+class Submitter(Protocol):
+    """Creates jobs."""
+
+    async def submit(
+        self, spec: SubmissionSpec, count: int = 1, *, copies: Sequence[CopyVars] | None = None
+    ) -> Submission:
+        """Create ``count`` copies of one spec, or one job per element of ``copies``."""
+        ...
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Tells the status of jobs."""
+
+    async def status(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, JobStatus]:
+        """The status of each job; unknown and expired ids are UNKNOWN."""
+        ...
+
+
+@runtime_checkable
+class JobBackend(Submitter, Monitor, Protocol):
+    """The least that a backend has."""
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """Kills jobs."""
+
+    async def kill(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
+        """Kill jobs, with one outcome each."""
+        ...
+
+
+@runtime_checkable
+class Purgeable(Protocol):
+    """Removes jobs that are over."""
+
+    async def purge(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
+        """Remove jobs and their files from the CE, with one outcome each."""
+        ...

@@ -1,0 +1,151 @@
+"""One CE as one identity sees it: requests with credentials, failures as exceptions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, Callable
+from datetime import timedelta
+
+import structlog
+import trio
+
+from arcbackend.config import ARCConfig
+from arcbackend.credentials import CredentialKind, CredentialProvider, CredentialSet
+from arcbackend.errors import AuthenticationError, ConfigurationError, ProtocolError
+from arcbackend.protocol import requests, responses
+from arcbackend.protocol.messages import Operation, Request, Response
+from arcbackend.transport import Transport, TransportSettings
+from arcbackend.wallet import Wallet
+
+__all__ = ["Session"]
+
+_log = structlog.get_logger("arcbackend")
+
+_KINDS = {
+    "token": frozenset({CredentialKind.TOKEN}),
+    "proxy": frozenset({CredentialKind.PROXY}),
+    "token+proxy": frozenset({CredentialKind.TOKEN, CredentialKind.PROXY}),
+}
+_VERSIONS: tuple[requests.RestVersion, ...] = ("1.1", "1.0")
+# RFC 6750, section 2.1: b64token. Anything else could forge header fields.
+_B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+class Session:
+    """Sends requests to one CE with fresh credentials; every failure is an `InterCEdeError`."""
+
+    def __init__(self, config: ARCConfig, provider: CredentialProvider) -> None:
+        if config.auth != "token":
+            raise ConfigurationError(
+                f"auth = {config.auth!r} is not built yet: only 'token' is", ce=config.endpoint
+            )
+        self.endpoint = config.endpoint
+        self._fixed_version = config.rest_version
+        self._wallet = Wallet(
+            provider,
+            config.endpoint,
+            _KINDS[config.auth],
+            timedelta(seconds=config.freshness_margin),
+        )
+        self._transport = Transport(_settings(config))
+        self._builder: requests.RequestBuilder | None = None
+        self._negotiating = trio.Lock()
+
+    @property
+    def wallet(self) -> Wallet:
+        """The credentials in use."""
+        return self._wallet
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        await self._transport.aclose()
+
+    async def builder(self) -> requests.RequestBuilder:
+        """The builder of requests for the REST version agreed with the CE, asked once."""
+        if self._builder is None:
+            async with self._negotiating:
+                if self._builder is None:
+                    self._builder = requests.RequestBuilder(await self._version())
+        return self._builder
+
+    async def call(
+        self,
+        request: Request,
+        *,
+        content: Callable[[], AsyncIterable[bytes]] | None = None,
+        content_length: int | None = None,
+    ) -> Response:
+        """Send a request; if the CE does not know us, once more with other credentials.
+
+        Raises:
+            AuthenticationError, TransportError, ProtocolError, SubmissionRefused: the whole
+                operation failed.
+        """
+        scopes = frozenset({request.scope.value}) if request.scope else frozenset()
+        refused: CredentialSet | None = None
+        while True:
+            authorization, held = None, None
+            if request.scope is not None:
+                held = await self._wallet.get(scopes, refused=refused)
+                authorization = self._authorization(held)
+            response = await self._transport.send(
+                request,
+                authorization=authorization,
+                content=content,
+                content_length=content_length,
+            )
+            error = responses.failure(request, response, self.endpoint)
+            if error is None:
+                return response
+            if not isinstance(error, AuthenticationError) or error.missing_scope:
+                raise error
+            # The CE ties an identity, or the lack of one, to the connection: none may be reused.
+            await self._transport.discard(authorization)
+            if held is None or refused is not None:
+                raise error
+            if await self._wallet.get(scopes, refused=held) is held:
+                raise error  # the provider has nothing else to offer
+            refused = held
+            _log.info("credentials.replaced", ce=self.endpoint, operation=request.operation.value)
+
+    async def _version(self) -> requests.RestVersion:
+        if self._fixed_version is not None:
+            return self._fixed_version
+        offered = responses.parse_versions(await self.call(requests.versions()), self.endpoint)
+        for version in _VERSIONS:
+            if version in offered:
+                return version
+        raise ProtocolError(
+            f"the CE speaks ARC REST {responses.clean_text(', '.join(offered))}; known here: "
+            f"{', '.join(_VERSIONS)}",
+            ce=self.endpoint,
+            operation=Operation.VERSIONS.value,
+        )
+
+    def _authorization(self, credentials: CredentialSet) -> str:
+        token = credentials.get(CredentialKind.TOKEN)
+        assert token is not None  # (the wallet has checked the kinds)
+        value = token.value.get_secret_value().strip()
+        if _B64TOKEN.fullmatch(value) is None:
+            raise AuthenticationError(
+                "the bearer token holds characters that no token has (RFC 6750), or is empty",
+                ce=self.endpoint,
+            )
+        return f"Bearer {value}"
+
+
+def _settings(config: ARCConfig) -> TransportSettings:
+    return TransportSettings(
+        endpoint=config.endpoint,
+        ca_file=config.ca_file,
+        ca_dir=config.ca_dir,
+        connections=config.concurrency,
+        connect_timeout=config.timeouts.connect,
+        read_timeout=config.timeouts.read,
+        write_timeout=config.timeouts.write,
+        pool_timeout=config.timeouts.pool,
+        attempts=config.retries.attempts,
+        backoff=config.retries.backoff,
+        backoff_max=config.retries.backoff_max,
+        max_body=config.limits.max_answer_bytes,
+    )

@@ -1,0 +1,335 @@
+"""The verb submit: create, upload, and leave nothing unexplained behind."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from http import HTTPStatus
+
+import structlog
+import trio
+
+from arcbackend.bulk import ask_all
+from arcbackend.config import ARCConfig
+from arcbackend.errors import (
+    AuthenticationError,
+    InterCEdeError,
+    ProtocolError,
+    SubmissionRefused,
+    TransportError,
+)
+from arcbackend.jobids import job_id
+from arcbackend.models import CopyVars, JobHandle, Submission, SubmissionSpec
+from arcbackend.plan import Chunk, Plan, copy_index
+from arcbackend.protocol import responses
+from arcbackend.protocol.requests import RequestBuilder
+from arcbackend.recovery import settled_jobs_named
+from arcbackend.session import Session
+from arcbackend.staging import Upload, opened_inputs
+
+__all__ = ["submit_jobs"]
+
+_log = structlog.get_logger("arcbackend")
+
+_FULL = "the CE takes no more jobs now (No more jobs allowed)"
+_CLEANUP_PAUSE = 1.0
+
+
+async def submit_jobs(
+    session: Session,
+    config: ARCConfig,
+    spec: SubmissionSpec,
+    count: int,
+    copies: Sequence[CopyVars] | None,
+) -> Submission:
+    """Create the jobs and stage their inputs; see `ARCBackend.submit`."""
+    plan = Plan.check(spec, count, copies, token=uuid.uuid4().hex, queue=config.queue)
+    with ExitStack() as stack:
+        inputs = await opened_inputs(spec, config.limits.max_file_bytes, stack)
+        builder = await session.builder()
+        return await _Run(session, config, plan, inputs, builder).run()
+
+
+class _Run:
+    """One submission under way.
+
+    ``created`` holds every job known to exist on the CE, until it is handed out or cleaned away.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        config: ARCConfig,
+        plan: Plan,
+        inputs: Sequence[Upload],
+        builder: RequestBuilder,
+    ) -> None:
+        self._session = session
+        self._config = config
+        self._plan = plan
+        self._inputs = inputs
+        self._builder = builder
+        self._created: dict[int, str] = {}
+        self._failures: dict[int, str] = {}
+        self._unresolved: Chunk | None = None
+        self._full = False
+        self._fatal: InterCEdeError | None = None
+
+    async def run(self) -> Submission:
+        try:
+            await self._create_and_upload()
+            if self._fatal is not None:
+                raise self._fatal
+            await self._drop_failed()
+        except BaseException as error:
+            await self._undo(error)
+            raise
+        return Submission(
+            handles=tuple(self._handle(copy) for copy in sorted(self._created)),
+            failures=dict(sorted(self._failures.items())),
+        )
+
+    async def _create_and_upload(self) -> None:
+        """Create jobs request by request, while the inputs of those created are uploaded."""
+        send, receive = trio.open_memory_channel[int](self._plan.count)
+        async with trio.open_nursery() as nursery:
+
+            async def guarded(work: Callable[[], Awaitable[None]]) -> None:
+                # Caught here, since a nursery would wrap it into a group.
+                try:
+                    await work()
+                except InterCEdeError as error:
+                    self._fatal = self._fatal or error
+                    nursery.cancel_scope.cancel()
+
+            async def create() -> None:
+                with send:
+                    await self._create_all(send)
+
+            async def upload() -> None:
+                async for copy in receive:
+                    await self._upload_all(copy)
+
+            nursery.start_soon(guarded, create)
+            for _ in range(self._config.concurrency):
+                nursery.start_soon(guarded, upload)
+
+    async def _create_all(self, send: trio.MemorySendChannel[int]) -> None:
+        refusal: str | None = None
+        for chunk in self._plan.chunks(self._builder, self._config.batches):
+            if refusal is None:
+                refusal = await self._create(chunk)
+            for copy in chunk.copies:
+                if copy in self._created:
+                    if self._uploads(copy):
+                        send.send_nowait(copy)
+                elif copy not in self._failures:
+                    self._failures[copy] = refusal or "the CE did not create this copy"
+
+    async def _create(self, chunk: Chunk) -> str | None:
+        """Ask for the jobs of one chunk; a text if it is no use to ask for more."""
+        try:
+            await self._post(chunk)
+        except SubmissionRefused as error:
+            if not self._created:
+                raise
+            return str(error)
+        except TransportError as error:
+            if self._unresolved is None:
+                raise
+            _log.warning(
+                "submission.reply_lost",
+                ce=self._session.endpoint,
+                name=self._plan.name,
+                why=str(error),
+            )
+            await self._adopt(chunk)
+        return _FULL if self._full else None
+
+    async def _post(self, chunk: Chunk) -> None:
+        """Send the request and record the jobs.
+
+        A cancellation does not cut the request off: the CE would go on creating jobs that nobody
+        knows. It waits for the reply, for the clean-up time at most; then they can be removed.
+        """
+        error: InterCEdeError | None = None
+        shield = trio.CancelScope(shield=True)
+        done = trio.Event()
+
+        async def ask() -> None:
+            nonlocal error
+            try:
+                with shield:
+                    self._unresolved = chunk
+                    response = await self._session.call(chunk.request)
+                    self._record(
+                        chunk,
+                        responses.parse_new_jobs(
+                            response, len(chunk.copies), self._session.endpoint
+                        ),
+                    )
+                    self._unresolved = None
+            except InterCEdeError as raised:
+                error = raised
+                if _nothing_done(raised):
+                    self._unresolved = None
+            done.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            try:
+                await done.wait()
+            except trio.Cancelled:
+                shield.deadline = trio.current_time() + self._config.timeouts.cleanup
+                raise
+        if error is not None:
+            raise error
+
+    def _record(self, chunk: Chunk, answer: responses.NewJobs) -> None:
+        # Of several descriptions the answer has one entry each, in order. Of instances it may have
+        # fewer, and which is which does not matter: they are alike.
+        for copy, job in zip(chunk.copies, answer.jobs, strict=False):
+            if job.local is not None:
+                self._created[copy] = job.local
+            elif job.failure is not None:
+                self._failures[copy] = job.failure
+        self._full = self._full or answer.full
+
+    async def _adopt(self, chunk: Chunk) -> None:
+        """Take over the jobs of a request whose reply was lost."""
+        found = await self._find(chunk)
+        free = iter(chunk.copies)
+        for local, name in sorted(found.items()):
+            copy = copy_index(self._plan.name, name)
+            self._created[next(free) if copy is None else copy] = local
+        self._unresolved = None
+        for copy in chunk.copies:
+            if copy not in self._created:
+                self._failures[copy] = "the CE's reply was lost, and the CE has no such job"
+
+    async def _find(self, chunk: Chunk) -> dict[str, str]:
+        return await settled_jobs_named(
+            self._session,
+            self._plan.name,
+            expected=len(chunk.copies),
+            known=frozenset(self._created.values()),
+            within=self._config.timeouts.cleanup,
+        )
+
+    def _uploads(self, copy: int) -> list[Upload]:
+        secrets = self._plan.vars_of(copy).secrets.items()
+        return [
+            *self._inputs,
+            *(Upload.of_bytes(name, secret.get_secret_value()) for name, secret in secrets),
+        ]
+
+    async def _upload_all(self, copy: int) -> None:
+        for upload in self._uploads(copy):
+            try:
+                response = await self._session.call(
+                    self._builder.put_file(self._created[copy], upload.name),
+                    content=upload.content,
+                    content_length=upload.size,
+                )
+            except AuthenticationError:
+                raise
+            except (InterCEdeError, OSError) as error:
+                self._failures[copy] = f"upload of {upload.name} failed: {error}"
+                return
+            if response.status == HTTPStatus.NOT_FOUND:
+                self._failures[copy] = f"upload of {upload.name} failed: the CE lost the job"
+                return
+
+    async def _drop_failed(self) -> None:
+        """Remove the jobs whose upload failed."""
+        failed = {copy: self._created[copy] for copy in self._failures if copy in self._created}
+        left = await self._remove(list(failed.values()))
+        for copy, local in failed.items():
+            del self._created[copy]
+            if local in left:
+                self._failures[copy] += f"; job {local} could not be removed from the CE"
+        if left and not self._created:
+            raise TransportError(
+                "every upload failed, and the jobs could not be removed",
+                ce=self._session.endpoint,
+                jobs=self._ids(left),
+            )
+
+    async def _undo(self, error: BaseException) -> None:
+        """Remove every job of this submission from the CE, whatever is going on around."""
+        lost: str | None = None
+        left: list[str] = []
+        with trio.CancelScope(shield=True):
+            found: dict[str, str] = {}
+            if self._unresolved is not None:
+                try:
+                    found = await self._find(self._unresolved)
+                except InterCEdeError:
+                    lost = self._plan.name
+            locals_ = [*self._created.values(), *found]
+            left = await self._remove(locals_)
+        if not locals_ and lost is None:
+            return
+        _log.warning(
+            "submission.undone",
+            ce=self._session.endpoint,
+            name=self._plan.name,
+            removed=len(locals_) - len(left),
+            left=left,
+            unresolved=lost is not None,
+        )
+        if isinstance(error, InterCEdeError):
+            error.jobs = tuple(dict.fromkeys((*error.jobs, *self._ids(left))))
+            error.submission = lost or error.submission
+        elif left or lost:
+            error.add_note(
+                f"arcbackend: submission {self._plan.name} left on {self._session.endpoint}: "
+                f"{', '.join(self._ids(left)) or 'possibly jobs of this name'}"
+            )
+
+    async def _remove(self, ids: Sequence[str]) -> list[str]:
+        """Kill and clean; returns the ids for which the CE did not take both.
+
+        Both are marks: the CE removes a job marked so as soon as it is dead.
+        """
+        if not ids:
+            return []
+        left = list(ids)
+        batch = self._config.batches.ids
+        with trio.move_on_after(self._config.timeouts.cleanup, shield=True):
+            while True:
+                try:
+                    await ask_all(self._session, self._builder.kill, left, batch=batch)
+                    cleaned = await ask_all(self._session, self._builder.clean, left, batch=batch)
+                except AuthenticationError:
+                    return left
+                except InterCEdeError:
+                    await trio.sleep(_CLEANUP_PAUSE)
+                else:
+                    return [local for local in left if not _removed(cleaned[local].code)]
+        return left
+
+    def _ids(self, locals_: Sequence[str]) -> tuple[str, ...]:
+        return tuple(job_id(self._session.endpoint, local) for local in locals_)
+
+    def _handle(self, copy: int) -> JobHandle:
+        spec = self._plan.spec
+        return JobHandle(
+            id=job_id(self._session.endpoint, self._created[copy]),
+            copy_index=copy,
+            name=self._plan.name_of(copy),
+            stdout=spec.stdout,
+            stderr=spec.stderr,
+        )
+
+
+def _nothing_done(error: InterCEdeError) -> bool:
+    """Whether the failed request certainly created no job."""
+    if isinstance(error, TransportError):
+        return not error.maybe_done
+    return not isinstance(error, ProtocolError)
+
+
+def _removed(code: int) -> bool:
+    return code < HTTPStatus.BAD_REQUEST or code == HTTPStatus.NOT_FOUND

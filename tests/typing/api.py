@@ -1,0 +1,214 @@
+"""The whole public API in use: type-checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self, assert_type
+
+from pydantic import SecretBytes, SecretStr
+
+from arcbackend import (
+    ARCBackend,
+    ARCConfig,
+    AuthenticationError,
+    Batches,
+    BearerToken,
+    Cancellable,
+    ConfigurationError,
+    CopyVars,
+    CredentialKind,
+    CredentialProvider,
+    CredentialRequirements,
+    CredentialSet,
+    FileRef,
+    InterCEdeError,
+    JobBackend,
+    JobHandle,
+    JobID,
+    JobStatus,
+    Limits,
+    Monitor,
+    OpOutcome,
+    OutputMember,
+    OutputSpec,
+    ProtocolError,
+    Purgeable,
+    Resources,
+    Retries,
+    StaticCredentials,
+    Submission,
+    SubmissionRefused,
+    SubmissionSpec,
+    Submitter,
+    Timeouts,
+    TransportError,
+    X509Proxy,
+)
+
+
+class Vault:
+    """A consumer's provider: structural, no base class."""
+
+    async def get(self, requirements: CredentialRequirements) -> CredentialSet:
+        assert_type(requirements.resource, str)
+        assert_type(requirements.kinds, frozenset[CredentialKind])
+        assert_type(requirements.scopes, frozenset[str])
+        return CredentialSet(token=BearerToken(value=SecretStr("t")))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def configuration() -> ARCConfig:
+    config = ARCConfig(
+        endpoint="https://ce.example.org:443",
+        queue="short",
+        auth="token",
+        ca_file=None,
+        ca_dir=Path("/etc/grid-security/certificates"),
+        rest_version="1.1",
+        concurrency=8,
+        live_listing="auto",
+        live_listing_budget=5.0,
+        freshness_margin=60,
+        timeouts=Timeouts(connect=1, read=2, write=3, pool=4, cleanup=5),
+        limits=Limits(max_total_bytes=1, max_files=2, max_file_bytes=3, transfer_timeout=4.0),
+        retries=Retries(attempts=1, backoff=0.5, backoff_max=30),
+        batches=Batches(ids=1, descriptions=2, description_bytes=2**20, instances=3),
+    )
+    assert_type(config.endpoint, str)
+    assert_type(config.queue, str | None)
+    assert_type(config.ca_file, Path | None)
+    assert_type(config.limits.max_total_bytes, int)
+    assert_type(config.timeouts.read, float)
+    assert_type(ARCConfig.from_toml("arc.toml"), ARCConfig)
+    assert_type(ARCConfig.from_toml(Path("arc.toml")), ARCConfig)
+    assert_type(ARCConfig.from_dict({"endpoint": "https://ce.example.org"}), ARCConfig)
+    return config
+
+
+def credentials() -> CredentialSet:
+    token = BearerToken(value=SecretStr("t"), expires_at=datetime.now().astimezone())
+    proxy = X509Proxy(pem=SecretBytes(b"p"))
+    both = CredentialSet(token=token, proxy=proxy)
+    assert_type(both.get(CredentialKind.TOKEN), BearerToken | None)
+    assert_type(both.get(CredentialKind.PROXY), X509Proxy | None)
+    assert_type(both.expiry(), datetime | None)
+    assert_type(token.expiry(), datetime | None)
+    for static in (StaticCredentials(both), StaticCredentials(token), StaticCredentials(proxy)):
+        accept_provider(static)
+    accept_provider(Vault())
+    return both
+
+
+def accept_provider(provider: CredentialProvider) -> CredentialProvider:
+    return provider
+
+
+def accept_backend(backend: JobBackend) -> tuple[Submitter, Monitor]:
+    return backend, backend
+
+
+def accept_extras(cancellable: Cancellable, purgeable: Purgeable) -> None: ...
+
+
+def spec() -> SubmissionSpec:
+    return SubmissionSpec(
+        executable="run",
+        arguments=("a", "b"),
+        inputs=(
+            FileRef(name="run", source=Path("/home/me/run")),
+            FileRef(name="data", source="https://example.org/data"),
+        ),
+        outputs=OutputSpec(
+            members=(
+                OutputMember(pattern="plots/"),
+                OutputMember(pattern="result", destination="https://example.org/result"),
+            ),
+            include_unlisted=False,
+        ),
+        resources=Resources(cpus=2, memory_mb=2000, wall_time_s=3600, queue=None),
+        environment={"MODE": "fast"},
+        stdout="out",
+        stderr=None,
+        tag="pilot",
+    )
+
+
+async def verbs() -> None:
+    async with ARCBackend(configuration(), StaticCredentials(credentials())) as backend:
+        assert_type(backend, ARCBackend)
+        accept_backend(backend)
+        accept_extras(backend, backend)
+        assert_type(backend.config, ARCConfig)
+        assert_type(backend.credential_requirements, CredentialRequirements)
+
+        submission = await backend.submit(spec())
+        assert_type(submission, Submission)
+        await backend.submit(spec(), 100)
+        await backend.submit(spec(), count=100)
+        copies = [
+            CopyVars(environment={"COPY": "1"}, secrets={"token": SecretBytes(b"s")}),
+            CopyVars(),
+        ]
+        await backend.submit(spec(), copies=copies)
+        await backend.submit(spec(), copies=tuple(copies))
+
+        assert_type(submission.handles, tuple[JobHandle, ...])
+        assert_type(submission.failures, Mapping[int, str])
+        handle = submission.handles[0]
+        assert_type(handle.id, JobID)
+        assert_type(handle.copy_index, int)
+        assert_type(handle.stdout, str | None)
+        again = JobHandle.model_validate_json(handle.model_dump_json())
+
+        mixed: Sequence[JobID | JobHandle] = [handle, again, handle.id, JobID("abc")]
+        statuses = await backend.status(mixed)
+        assert_type(statuses, Mapping[JobID, JobStatus])
+        # Homogeneous sequences need no cast.
+        await backend.status(submission.handles)
+        await backend.status([one.id for one in submission.handles])
+        await backend.status(list(statuses))
+        assert_type(statuses[handle.id].is_final, bool)
+
+        killed = await backend.kill(mixed)
+        assert_type(killed, Mapping[JobID, OpOutcome])
+        purged = await backend.purge(mixed)
+        assert_type(purged, Mapping[JobID, OpOutcome])
+        assert_type(purged[handle.id].ok, bool)
+        assert_type(purged[handle.id].reason, str | None)
+
+        assert_type(await backend.find("pilot-0123"), Sequence[JobHandle])
+    await backend.aclose()
+    ARCBackend({"endpoint": "https://ce.example.org"}, Vault())
+
+
+async def errors(backend: ARCBackend) -> None:
+    try:
+        await backend.submit(spec())
+    except SubmissionRefused as error:
+        assert_type(error.field, str | None)
+    except AuthenticationError as error:
+        assert_type(error.scope, str | None)
+        assert_type(error.missing_scope, bool)
+    except TransportError as error:
+        assert_type(error.maybe_done, bool)
+    except ProtocolError as error:
+        assert_type(error.excerpt, bytes)
+    except ConfigurationError as error:
+        assert_type(error.message, str)
+    except InterCEdeError as error:
+        assert_type(error.ce, str | None)
+        assert_type(error.operation, str | None)
+        assert_type(error.jobs, tuple[str, ...])
+        assert_type(error.submission, str | None)
