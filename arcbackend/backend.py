@@ -23,7 +23,7 @@ from arcbackend.plan import copy_index
 from arcbackend.recovery import jobs_named
 from arcbackend.removal import kill_jobs, purge_jobs
 from arcbackend.session import Session
-from arcbackend.status import job_statuses
+from arcbackend.status import StatusReader
 from arcbackend.submit import submit_jobs
 
 __all__ = ["ARCBackend"]
@@ -56,6 +56,7 @@ class ARCBackend:
         self._config = config
         self._session = Session(config, credentials)
         self._listing = LiveListing(self._session, config.live_listing, config.live_listing_budget)
+        self._reader = StatusReader(self._session, self._listing, config.batches.ids)
 
     def __repr__(self) -> str:
         """The CE's endpoint."""
@@ -123,7 +124,7 @@ class ARCBackend:
             AuthenticationError, TransportError, ProtocolError: the whole failed.
         """
         refs = resolve(self._config.endpoint, ids)
-        return await job_statuses(self._session, self._listing, refs, self._config.batches.ids)
+        return await self._reader.statuses(refs)
 
     async def kill(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
         """Kill jobs; what each case answers: docs/reference/outcomes.md.
@@ -146,7 +147,9 @@ class ARCBackend:
             AuthenticationError, TransportError, ProtocolError: the whole failed.
         """
         refs = resolve(self._config.endpoint, ids)
-        return await purge_jobs(self._session, self._listing, refs, self._config.batches.ids)
+        return await purge_jobs(
+            self._session, self._listing, self._reader, refs, self._config.batches.ids
+        )
 
     async def find(self, submission: str) -> Sequence[JobHandle]:
         """Find the jobs of a submission by its name, on the CE.

@@ -90,7 +90,7 @@ class ARCConfig(_Section):
     """Queue for jobs that name none; None: the CE chooses."""
     auth: Literal["token", "proxy", "token+proxy"] = "token"
     """``token``: bearer token; ``proxy``: X.509 proxy; ``token+proxy``: token on the channel and a
-    delegated proxy in the job."""
+    delegated proxy in the job. So far only ``token`` is built; the others are refused."""
     ca_file: Path | None = None
     """PEM file of the certification authorities to trust."""
     ca_dir: Path | None = None

@@ -170,4 +170,5 @@ class ProtocolError(InterCEdeError):
         return (*super()._fields(), "excerpt")
 
     def __str__(self) -> str:
-        return f"{super().__str__()}; the answer begins {self.excerpt!r}"
+        begins = f"; the answer begins {self.excerpt!r}" if self.excerpt else ""
+        return f"{super().__str__()}{begins}"

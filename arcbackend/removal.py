@@ -17,7 +17,7 @@ from arcbackend.models import JobID, OpOutcome
 from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 from arcbackend.states import TERMINAL, UNKNOWN_JOB
-from arcbackend.status import arc_states
+from arcbackend.status import StatusReader
 
 __all__ = ["kill_jobs", "purge_jobs"]
 
@@ -49,7 +49,11 @@ async def kill_jobs(
 
 
 async def purge_jobs(
-    session: Session, listing: LiveListing, refs: Sequence[JobRef], batch: int
+    session: Session,
+    listing: LiveListing,
+    reader: StatusReader,
+    refs: Sequence[JobRef],
+    batch: int,
 ) -> dict[JobID, OpOutcome]:
     """Ask the CE to remove each job that is over, with its files."""
     if not refs:
@@ -58,7 +62,7 @@ async def purge_jobs(
     outcomes: dict[str, OpOutcome] = {}
     over = [ref.local for ref in refs if live.get(ref.local) in TERMINAL]
     other = [ref.local for ref in refs if live.get(ref.local) not in TERMINAL]
-    for local, state in (await arc_states(session, listing, other, batch)).items():
+    for local, state in (await reader.states(other)).items():
         if state in TERMINAL:
             over.append(local)  # ended between the two looks
         elif state in _GONE:

@@ -84,13 +84,11 @@ class Session:
         scopes = frozenset({request.scope.value}) if request.scope else frozenset()
         refused: CredentialSet | None = None
         while True:
-            authorization, held = None, None
-            if request.scope is not None:
-                held = await self._wallet.get(scopes, refused=refused)
-                authorization = self._authorization(held)
+            # The token itself is in no local variable: tracebacks may show those.
+            held = await self._wallet.get(scopes, refused=refused) if scopes else None
             response = await self._transport.send(
                 request,
-                authorization=authorization,
+                authorization=self._authorization(held),
                 content=content,
                 content_length=content_length,
             )
@@ -100,7 +98,7 @@ class Session:
             if not isinstance(error, AuthenticationError) or error.missing_scope:
                 raise error
             # The CE ties an identity, or the lack of one, to the connection: none may be reused.
-            await self._transport.discard(authorization)
+            await self._transport.discard(self._authorization(held))
             if held is None or refused is not None:
                 raise error
             if await self._wallet.get(scopes, refused=held) is held:
@@ -122,16 +120,17 @@ class Session:
             operation=Operation.VERSIONS.value,
         )
 
-    def _authorization(self, credentials: CredentialSet) -> str:
+    def _authorization(self, credentials: CredentialSet | None) -> str | None:
+        if credentials is None:
+            return None
         token = credentials.get(CredentialKind.TOKEN)
         assert token is not None  # (the wallet has checked the kinds)
-        value = token.value.get_secret_value().strip()
-        if _B64TOKEN.fullmatch(value) is None:
+        if _B64TOKEN.fullmatch(token.value.get_secret_value().strip()) is None:
             raise AuthenticationError(
                 "the bearer token holds characters that no token has (RFC 6750), or is empty",
                 ce=self.endpoint,
             )
-        return f"Bearer {value}"
+        return f"Bearer {token.value.get_secret_value().strip()}"
 
 
 def _settings(config: ARCConfig) -> TransportSettings:
@@ -147,5 +146,6 @@ def _settings(config: ARCConfig) -> TransportSettings:
         attempts=config.retries.attempts,
         backoff=config.retries.backoff,
         backoff_max=config.retries.backoff_max,
+        total_timeout=config.limits.transfer_timeout,
         max_body=config.limits.max_answer_bytes,
     )

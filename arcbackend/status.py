@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
@@ -12,80 +11,90 @@ from arcbackend.bulk import ask_all
 from arcbackend.jobids import JobRef
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobID, JobStatus
-from arcbackend.protocol.messages import Response
 from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 from arcbackend.states import STATUS, TERMINAL, UNKNOWN_JOB, later
 from arcbackend.tasks import run_all
 
-__all__ = ["arc_states", "job_statuses"]
+__all__ = ["StatusReader"]
 
 _log = structlog.get_logger("arcbackend")
 
-# A-REX's words in a job's failure record after a kill (rest.cpp and jobs/JobsList.cpp).
-_KILLED_MARK = b"Job is canceled by external request"
+# A-REX's words in a job's failure record after a kill (JobsList.cpp and DTRGenerator.cpp in
+# src/services/a-rex/grid-manager/jobs).
+_KILLED_MARKS = (
+    b"Job is canceled by external request",
+    b"Job was canceled while waiting in DTR queue",
+)
+_REMEMBERED = 100_000
 
 _unheard_of: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """What the two sources say of one job."""
-
-    documented: str
-    live: str | None
-
-
-async def job_statuses(
-    session: Session, listing: LiveListing, refs: Sequence[JobRef], batch: int
-) -> dict[JobID, JobStatus]:
-    """The status of each job, in the order asked."""
-    states = await arc_states(session, listing, [ref.local for ref in refs], batch)
-    return {ref.id: _status(states[ref.local], session.endpoint) for ref in refs}
-
-
-async def arc_states(
-    session: Session, listing: LiveListing, ids: Sequence[str], batch: int
-) -> dict[str, str]:
-    """The ARC state of each job: as documented, corrected by the live listing.
+class StatusReader:
+    """Tells the state of jobs: the CE's documents, corrected by the live listing.
 
     `jobs.status` reads documents that are up to a minute old; the listing is live, but says FAILED
     of killed jobs and does not look into the batch system. Of two states the later one holds. A
-    FAILED that only the listing tells is looked into, job by job.
+    FAILED that only the listing tells is looked into, job by job, and once: an end is final, so
+    what was found out is remembered, for a bounded number of jobs.
+
+    Args:
+        session: the CE.
+        listing: the live listing.
+        batch: how many ids go into one request.
     """
-    if not ids:
-        return {}
-    builder = await session.builder()
-    answers: dict[str, JobAnswer] = {}
-    live: dict[str, str] = {}
 
-    async def ask(source: str) -> None:
-        nonlocal answers, live
-        if source == "documents":
-            answers = await ask_all(session, builder.status, ids, batch=batch)
-        else:
-            live = await listing.late_states_if_affordable()
+    def __init__(self, session: Session, listing: LiveListing, batch: int) -> None:
+        self._session = session
+        self._listing = listing
+        self._batch = batch
+        self._ends: dict[str, str] = {}
 
-    await run_all(ask, ["documents", "listing"])
-    states: dict[str, str] = {}
-    ambiguous: list[str] = []
-    for local in ids:
-        observed = _Observed(_documented(answers[local], local, session.endpoint), live.get(local))
-        states[local] = later(observed.documented, observed.live)
-        if observed.live == "FAILED" and observed.documented not in TERMINAL:
-            ambiguous.append(local)
+    async def statuses(self, refs: Sequence[JobRef]) -> dict[JobID, JobStatus]:
+        """The status of each job, in the order asked."""
+        states = await self.states([ref.local for ref in refs])
+        return {ref.id: _status(states[ref.local], self._session.endpoint) for ref in refs}
 
-    async def look(local: str) -> None:
-        if _KILLED_MARK in (await _diagnose_failed(session, local)).body:
-            states[local] = "KILLED"
+    async def states(self, ids: Sequence[str]) -> dict[str, str]:
+        """The ARC state of each job, by its local id."""
+        if not ids:
+            return {}
+        builder = await self._session.builder()
+        answers: dict[str, JobAnswer] = {}
+        live: dict[str, str] = {}
 
-    await run_all(look, ambiguous)
-    return states
+        async def ask(source: str) -> None:
+            nonlocal answers, live
+            if source == "documents":
+                answers = await ask_all(self._session, builder.status, ids, batch=self._batch)
+            else:
+                live = await self._listing.late_states_if_affordable()
 
+        await run_all(ask, ["documents", "listing"])
+        states: dict[str, str] = {}
+        ambiguous: list[str] = []
+        for local in ids:
+            documented = _documented(answers[local], local, self._session.endpoint)
+            if live.get(local) == "FAILED" and documented not in (*TERMINAL, UNKNOWN_JOB):
+                states[local] = self._ends.get(local, documented)
+                if local not in self._ends:
+                    ambiguous.append(local)
+            else:
+                states[local] = later(documented, live.get(local))
+        await run_all(self._look_into, ambiguous)
+        return states | {local: self._ends[local] for local in ambiguous if local in self._ends}
 
-async def _diagnose_failed(session: Session, local: str) -> Response:
-    builder = await session.builder()
-    return await session.call(builder.diagnose(local, "failed"))
+    async def _look_into(self, local: str) -> None:
+        """Find out whether a job that is over failed or was killed."""
+        builder = await self._session.builder()
+        record = await self._session.call(builder.diagnose(local, "failed"))
+        if record.status >= HTTPStatus.BAD_REQUEST or not record.body.strip():
+            return  # gone, or being written at this moment: the next look will tell
+        killed = any(mark in record.body for mark in _KILLED_MARKS)
+        if len(self._ends) >= _REMEMBERED:
+            del self._ends[next(iter(self._ends))]
+        self._ends[local] = "KILLED" if killed else "FAILED"
 
 
 def _documented(answer: JobAnswer, local: str, ce: str) -> str:

@@ -73,7 +73,7 @@ class _Run:
         self._created: dict[int, str] = {}
         self._failures: dict[int, str] = {}
         self._unresolved: Chunk | None = None
-        self._full = False
+        self._refusal: str | None = None
         self._fatal: InterCEdeError | None = None
 
     async def run(self) -> Submission:
@@ -145,7 +145,7 @@ class _Run:
                 why=str(error),
             )
             await self._adopt(chunk)
-        return _FULL if self._full else None
+        return self._refusal
 
     async def _post(self, chunk: Chunk) -> None:
         """Send the request and record the jobs.
@@ -194,7 +194,12 @@ class _Run:
                 self._created[copy] = job.local
             elif job.failure is not None:
                 self._failures[copy] = job.failure
-        self._full = self._full or answer.full
+        if answer.full:
+            self._refusal = _FULL
+        elif len(answer.jobs) < len(chunk.copies):
+            # The form that a CE's limit takes with instances=: fewer are made, without a word.
+            made = f"{len(answer.jobs)} of {len(chunk.copies)} copies"
+            self._refusal = f"the CE made only {made}: it is at its limit"
 
     async def _adopt(self, chunk: Chunk) -> None:
         """Take over the jobs of a request whose reply was lost."""

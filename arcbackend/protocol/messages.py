@@ -55,7 +55,7 @@ class Request:
     target: str
     scope: Scope | None
     idempotent: bool
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     ids: int = 0
 
