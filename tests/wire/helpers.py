@@ -1,0 +1,32 @@
+"""What the wire tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from arcbackend.protocol.messages import Operation, Request
+from arcbackend.transport import Transport
+from tests.wire.server import Script, Server
+
+Connect = Callable[..., AbstractAsyncContextManager[Transport]]
+Serve = Callable[[Script], AbstractAsyncContextManager[Server]]
+
+LIST = Request(Operation.JOBS_LIST, "GET", "/arex/rest/1.1/jobs", None, idempotent=True)
+PUT = Request(Operation.SESSION_PUT, "PUT", "/arex/rest/1.1/jobs/a/session/f", None, True)
+NEW = Request(
+    Operation.JOBS_NEW, "POST", "/arex/rest/1.1/jobs?action=new", None, False, body=b"&()", ids=3
+)
+
+
+def assert_at_rest(transport: Transport) -> None:
+    """No slot is taken, and every open connection is idle and known to its pool."""
+    assert transport._slots.value == transport._settings.connections
+    pools = [lease.pool for lease in transport._leases.values()]
+    assert all(lease.in_use == 0 for lease in transport._leases.values())
+    assert not any(pool._requests for pool in pools)
+    connections = [connection for pool in pools for connection in pool.connections]
+    live = [connection for connection in connections if not connection.is_closed()]
+    assert all(connection.is_idle() for connection in live), live
+    assert transport._network.open == len(live)
+    assert transport._network.open <= transport._settings.connections
