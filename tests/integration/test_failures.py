@@ -1,0 +1,265 @@
+"""Submissions that go wrong midway leave nothing unexplained on the CE.
+
+Each test is an identity of its own, so that "nothing on the CE" can be asked of the CE: its list of
+that identity's jobs is empty.
+"""
+
+from __future__ import annotations
+
+import ssl
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from arcbackend import (
+    ARCBackend,
+    BearerToken,
+    CopyVars,
+    FileRef,
+    InterCEdeError,
+    JobStatus,
+    StaticCredentials,
+    SubmissionSpec,
+    TransportError,
+)
+from arcbackend.protocol.requests import RequestBuilder
+from arcbackend.protocol.responses import parse_listing
+from tests.integration.ce import RealCE
+from tests.integration.jobs import SLEEP, TRUE, counted_requests, local, over
+from tests.wire.proxy import FaultyProxy, faulty
+
+# The CE tries for long to fetch its input, so that no batch job has to be made and killed.
+NEVER_STARTED = SubmissionSpec(
+    executable="/bin/true", inputs=(FileRef(name="x", source="http://127.0.0.1:1/x"),)
+)
+NEW = "POST /arex/rest/1.1/jobs?action=new"
+
+
+@pytest.fixture
+def token(ce: RealCE) -> str:
+    """A token of an identity that has no jobs yet."""
+    return ce.token(subject=f"user-{uuid.uuid4().hex}")
+
+
+@asynccontextmanager
+async def behind_proxy(
+    ce: RealCE, token: str, tmp_path: Path, **settings: object
+) -> AsyncIterator[tuple[ARCBackend, FaultyProxy]]:
+    """A backend whose way to the CE can be broken."""
+    authority = trustme.CA()
+    for_clients = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(for_clients)
+    ca_file = tmp_path / "proxy-ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    port = int(ce.endpoint.rsplit(":", 1)[1])
+    for_server = ssl.create_default_context(cafile=str(ce.ca_file))
+    async with faulty("localhost", port, for_clients, for_server) as proxy:
+        config = ce.config(**{"ca_file": ca_file, "endpoint": proxy.endpoint, **settings})
+        credentials = StaticCredentials(BearerToken(value=token))
+        async with ARCBackend(config, credentials) as backend:
+            yield backend, proxy
+
+
+async def on_the_ce(ce: RealCE, token: str) -> set[str]:
+    """The jobs that the CE has of the identity, by its own short ids."""
+    async with ce.backend(token) as backend:
+        response = await backend._session.call(RequestBuilder("1.1").list_jobs())
+        return set(parse_listing(response, ce.endpoint))
+
+
+async def nothing_on_the_ce(ce: RealCE, token: str, within: float = 180) -> None:
+    """Wait until the CE has no job of the identity."""
+    with trio.fail_after(within):
+        while await on_the_ce(ce, token):
+            await trio.sleep(1)
+
+
+async def clean_up(ce: RealCE, token: str) -> None:
+    async with ce.backend(token) as backend:
+        ids = sorted(await on_the_ce(ce, token))
+        await backend.kill(ids)  # type: ignore[arg-type]
+        await over(backend, ids)  # type: ignore[arg-type]
+        await backend.purge(ids)  # type: ignore[arg-type]
+
+
+async def test_jobs_whose_reply_was_lost_are_adopted(
+    ce: RealCE, token: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.write_text("x")
+    spec = SubmissionSpec(executable="/bin/cat", inputs=(FileRef(name="data", source=data),))
+    settings = {"timeouts": {"read": 4}}
+    async with behind_proxy(ce, token, tmp_path, **settings) as (backend, proxy):
+        proxy.lose_answer(NEW)
+        submission = await backend.submit(spec, count=20)
+        assert submission.failures == {}
+        assert [handle.copy_index for handle in submission.handles] == list(range(20))
+        assert {local(handle) for handle in submission.handles} == await on_the_ce(ce, token)
+        assert sum(line.startswith(NEW) for line in proxy.requests) == 1  # never submitted twice
+        assert set((await over(backend, submission.handles)).values()) == {JobStatus.DONE}
+        await backend.purge(submission.handles)
+
+
+async def test_copies_whose_reply_was_lost_keep_their_index(
+    ce: RealCE, token: str, tmp_path: Path
+) -> None:
+    spec = SubmissionSpec(executable="/usr/bin/env")
+    copies = [CopyVars(environment={"INDEX": str(n)}) for n in range(10)]
+    settings = {"timeouts": {"read": 4}}
+    async with behind_proxy(ce, token, tmp_path, **settings) as (backend, proxy):
+        proxy.lose_answer(NEW)
+        submission = await backend.submit(spec, copies=copies)
+        assert submission.failures == {}
+        await over(backend, submission.handles)
+        for handle in submission.handles:
+            said = ce.run("cat", f"{ce.session_directory}/{local(handle)}/stdout").splitlines()
+            assert f"INDEX={handle.copy_index}" in said
+        await backend.purge(submission.handles)
+
+
+async def test_a_request_that_never_arrived_created_nothing(
+    ce: RealCE, token: str, tmp_path: Path
+) -> None:
+    async with behind_proxy(ce, token, tmp_path) as (backend, proxy):
+        proxy.lose_request(NEW)
+        submission = await backend.submit(TRUE, count=3)
+        assert submission.handles == ()
+        assert set(submission.failures) == {0, 1, 2}
+        assert await on_the_ce(ce, token) == set()
+
+
+async def test_one_copy_whose_upload_fails_is_removed_and_the_others_go_on(
+    ce: RealCE, token: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.write_text("x")
+    spec = SubmissionSpec(executable="/bin/cat", inputs=(FileRef(name="data", source=data),))
+    settings = {"concurrency": 1, "retries": {"attempts": 2, "backoff": 0.1}}
+    async with behind_proxy(ce, token, tmp_path, **settings) as (backend, proxy):
+        proxy.lose_request("PUT", times=2)
+        submission = await backend.submit(spec, count=4)
+        (failed,) = submission.failures
+        assert "upload of data failed" in submission.failures[failed]
+        assert {handle.copy_index for handle in submission.handles} | {failed} == {0, 1, 2, 3}
+        assert set((await over(backend, submission.handles)).values()) == {JobStatus.DONE}
+        await backend.purge(submission.handles)
+        await nothing_on_the_ce(ce, token)
+
+
+@pytest.mark.parametrize("when", [NEW, "PUT"], ids=["creating", "uploading"])
+async def test_a_cancelled_submission_leaves_nothing(
+    ce: RealCE, token: str, tmp_path: Path, when: str
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(bytes(8 * 2**20))
+    spec = SubmissionSpec(executable="/bin/cat", inputs=(FileRef(name="big", source=big),))
+    async with behind_proxy(ce, token, tmp_path) as (backend, proxy):
+        with trio.fail_after(120):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(backend.submit, spec, 50)
+                while not any(line.startswith(when) for line in proxy.requests):
+                    await trio.sleep(0.005)
+                nursery.cancel_scope.cancel()
+        assert any("action=clean" in line for line in proxy.requests)
+    await nothing_on_the_ce(ce, token)
+
+
+async def test_a_server_stopped_in_the_middle_leaves_no_unexplained_job(
+    ce: RealCE, token: str
+) -> None:
+    """Killed while it creates jobs, and back after some seconds."""
+    async with ce.backend(token, batches={"instances": 2}) as backend:
+        submission = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_outage, ce, token)
+                submission = await backend.submit(NEVER_STARTED, count=400)
+        except* InterCEdeError as group:
+            (error,) = group.exceptions
+            assert isinstance(error, InterCEdeError)
+            assert error.jobs == ()
+            assert error.submission is None
+        if submission is None:
+            await nothing_on_the_ce(ce, token, within=400)
+        else:
+            assert {local(job) for job in submission.handles} == await on_the_ce(ce, token)
+            await clean_up(ce, token)
+
+
+async def _outage(ce: RealCE, token: str) -> None:
+    while not await on_the_ce(ce, token):
+        await trio.sleep(0.05)
+    await trio.to_thread.run_sync(ce.kill_daemon, "arex-ws")
+    await trio.sleep(5)
+    await trio.to_thread.run_sync(ce.restart_daemon, "arex-ws")
+
+
+async def test_a_server_that_stays_away_is_told_and_its_jobs_are_found_later(
+    ce: RealCE, token: str, tmp_path: Path
+) -> None:
+    settings = {"timeouts": {"read": 3, "cleanup": 4}}
+    async with behind_proxy(ce, token, tmp_path, **settings) as (backend, proxy):
+        proxy.lose_answer(NEW)
+        async with trio.open_nursery() as nursery:
+
+            async def submit() -> None:
+                with pytest.raises(TransportError) as caught:
+                    await backend.submit(SLEEP, count=5)
+                names.append(caught.value.submission or "")
+
+            names: list[str] = []
+            nursery.start_soon(submit)
+            while not any(line.startswith(NEW) for line in proxy.requests):
+                await trio.sleep(0.01)
+            await trio.sleep(1)  # the CE creates the jobs
+            proxy.stall()
+        proxy.heal()
+        proxy.cut()
+        (name,) = names
+        assert name.startswith("arcbackend-")
+        found = await backend.find(name)
+        assert [handle.copy_index for handle in found] == list(range(5))
+        assert {local(handle) for handle in found} == await on_the_ce(ce, token)
+        await backend.kill(found)
+        await over(backend, found)
+        await backend.purge(found)
+
+
+async def test_a_ce_at_its_limit_is_a_reason_per_copy_and_is_asked_no_more(
+    ce: RealCE, token: str
+) -> None:
+    """With instances= its limit shows as fewer jobs than asked, and no other word."""
+    async with ce.backend(token, batches={"instances": 5}) as backend:
+        with ce.limited_to(jobs=1), counted_requests() as requests:
+            submission = await backend.submit(SLEEP, count=20)
+        await backend.kill(submission.handles)
+    assert requests == Counter({"versions": 1, "jobs.new": 1})
+    assert [handle.copy_index for handle in submission.handles] == [0]
+    assert set(submission.failures) == set(range(1, 20))
+    assert set(submission.failures.values()) == {
+        "the CE made only 1 of 5 copies: it is at its limit"
+    }
+
+
+async def test_rest_1_0_without_instances(ce: RealCE) -> None:
+    async with ce.backend(rest_version="1.0") as backend:
+        submission = await backend.submit(TRUE, count=5)
+        assert [handle.copy_index for handle in submission.handles] == list(range(5))
+        assert set((await over(backend, submission.handles)).values()) == {JobStatus.DONE}
+        await backend.purge(submission.handles)
+
+
+@pytest.mark.parametrize("daemon", ["arex", "slurmctld"])
+async def test_daemons_that_die_and_come_back_lose_no_job(ce: RealCE, daemon: str) -> None:
+    async with ce.backend() as backend:
+        submission = await backend.submit(TRUE, count=5)
+        await trio.to_thread.run_sync(ce.kill_daemon, daemon)
+        await trio.to_thread.run_sync(ce.restart_daemon, daemon)
+        assert set((await over(backend, submission.handles)).values()) == {JobStatus.DONE}
+        await backend.purge(submission.handles)
