@@ -2,6 +2,7 @@
 # tests/integration/stacks/stack for the CE.
 
 PY      := .venv/bin/python
+PYTEST  := $(PY) -m pytest -rfEs
 STACK   := tests/integration/stacks/stack
 VERSION ?= 7.0.0
 CONFIG  ?= token
@@ -50,15 +51,15 @@ layers: venv
 
 # No server needed.
 unit: venv
-	$(PY) -m pytest tests --ignore tests/integration --ignore tests/packaging -n $(JOBS)
+	$(PYTEST) tests --ignore tests/integration --ignore tests/packaging -n $(JOBS)
 
 # What users install, and what the README shows.
 wheel: venv
-	$(PY) -m pytest tests/packaging
+	$(PYTEST) tests/packaging
 
 # On every real CE of tests/integration/stacks.yml.
 integration: venv
-	$(PY) -m pytest tests/integration
+	$(PYTEST) tests/integration
 
 stack-start:
 	$(STACK) build arc-slurm --version '$(VERSION)'

@@ -34,7 +34,9 @@ class ARCBackend:
 
     An async context manager, run under trio. Construction does no I/O; what it holds is
     connections, closed by ``aclose`` (idempotent) or at the end of the ``async with`` block. It
-    keeps no store of jobs: a `JobHandle`, or a `JobID`, drives any verb from any process.
+    keeps no store of jobs: a `JobHandle`, or a `JobID`, drives any verb from any process. (Beside
+    connections it remembers, of a bounded number of jobs, how they ended, which saves requests and
+    changes no answer.)
 
     Every ``ids`` may mix handles and ids in any of the accepted forms: the canonical job URL, the
     same with another REST version, ``https://host:port/arex/<id>``, and a bare ``<id>``. Results
@@ -96,7 +98,8 @@ class ARCBackend:
 
         Input files are consumed before this returns. Jobs whose upload fails are killed and cleaned
         on the CE. If the whole fails or is cancelled, every job already created is; this takes
-        ``timeouts.cleanup`` seconds at most, also when cancelled. When the CE's reply to a request
+        ``timeouts.cleanup`` seconds at most, also when cancelled (what is left then is logged: an
+        exception would be swallowed by the cancel scope). When the CE's reply to a request
         is lost, the jobs it created are looked for by their name and taken over.
 
         Args:
@@ -130,7 +133,7 @@ class ARCBackend:
         """Kill jobs; what each case answers: docs/reference/outcomes.md.
 
         ``ok`` means that the CE has taken the request, and a job that is not over yet will end as
-        ABORTED, within minutes on a busy CE.
+        ABORTED, within minutes on a busy CE. Needs the scopes compute.read and compute.cancel.
 
         Raises:
             ConfigurationError: an id that is none, or of another CE.
@@ -141,6 +144,8 @@ class ARCBackend:
 
     async def purge(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
         """Remove jobs that are over, with their files; others are refused, not touched.
+
+        Needs the scopes compute.read and compute.cancel.
 
         Raises:
             ConfigurationError: an id that is none, or of another CE.

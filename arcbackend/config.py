@@ -37,8 +37,11 @@ class Timeouts(_Section):
     """Between two pieces of a request."""
     pool: _Seconds = 600.0
     """Waiting for one of the backend's connections to be free."""
+    total: _Seconds = 3600.0
+    """One try of a request, from its free connection to the last byte of its answer."""
     cleanup: _Seconds = 60.0
-    """The whole of killing and cleaning what a failed or cancelled submission left on the CE."""
+    """Putting right what a failed or cancelled submission left on the CE, as a whole: waiting for a
+    reply under way, finding out which jobs exist, killing and cleaning them."""
 
 
 class Limits(_Section):
@@ -51,7 +54,7 @@ class Limits(_Section):
     max_file_bytes: int = Field(default=5 * _GiB, gt=0)
     """One output file, and one staged input file, in bytes."""
     transfer_timeout: _Seconds = 3600.0
-    """One file's transfer, in seconds."""
+    """One file's transfer, retries included, in seconds."""
     max_answer_bytes: int = Field(default=256 * _MiB, gt=0)
     """One answer of the CE other than a file, in bytes."""
 

@@ -7,6 +7,7 @@ from typing import Literal
 import structlog
 import trio
 
+from arcbackend.errors import TransportError
 from arcbackend.protocol import responses
 from arcbackend.session import Session
 from arcbackend.states import LIVE_LATE_STATES
@@ -36,20 +37,16 @@ class LiveListing:
         self._rest_until = float("-inf")
 
     async def late_states(self) -> dict[str, str]:
-        """Local id → state, for the jobs past the batch system; always asked."""
-        began = trio.current_time()
+        """Local id → state, for the jobs past the batch system; always asked.
+
+        Raises:
+            AuthenticationError, TransportError, ProtocolError: it could not be asked.
+        """
         builder = await self._session.builder()
         response = await self._session.call(builder.list_jobs(LIVE_LATE_STATES))
+        if response.elapsed > self._budget:
+            self._rest(response.elapsed)
         listing = responses.parse_listing(response, self._session.endpoint)
-        took = trio.current_time() - began
-        if self._mode == "auto" and took > self._budget:
-            self._rest_until = trio.current_time() + _REST_FACTOR * took
-            _log.info(
-                "listing.slow",
-                ce=self._session.endpoint,
-                seconds=round(took, 3),
-                rest_seconds=round(_REST_FACTOR * took, 3),
-            )
         # A state that was not asked for, or none, would not be ours to interpret.
         return {local: state for local, state in listing.items() if state in LIVE_LATE_STATES}
 
@@ -57,4 +54,22 @@ class LiveListing:
         """The same, or nothing while the configuration or the listing's slowness forbids it."""
         if self._mode == "never" or trio.current_time() < self._rest_until:
             return {}
-        return await self.late_states()
+        try:
+            return await self.late_states()
+        except TransportError as error:
+            if self._mode == "always":
+                raise
+            # The documents may still be had: if they cannot either, that will be told.
+            _log.warning("listing.failed", ce=self._session.endpoint, why=error.message)
+            self._rest(self._budget)
+            return {}
+
+    def _rest(self, seconds: float) -> None:
+        if self._mode == "auto":
+            self._rest_until = trio.current_time() + _REST_FACTOR * seconds
+            _log.info(
+                "listing.rests",
+                ce=self._session.endpoint,
+                took=round(seconds, 3),
+                rest_seconds=round(_REST_FACTOR * seconds, 3),
+            )

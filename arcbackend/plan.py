@@ -40,10 +40,12 @@ class Chunk:
     Attributes:
         request: the request.
         copies: the copy indexes that it asks for, in the order of the answer.
+        alike: whether it is one description, so that it does not matter which copy is which.
     """
 
     request: Request
     copies: Sequence[int]
+    alike: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Plan:
                 # Some are better than none: those that are missing become failures.
                 instances_min=1 if len(copies) > 1 else None,
             )
-            yield Chunk(request, copies)
+            yield Chunk(request, copies, alike=True)
 
     def _by_descriptions(self, builder: RequestBuilder, batches: Batches) -> Iterator[Chunk]:
         bodies: list[bytes] = []
@@ -144,7 +146,7 @@ class Plan:
 
     def _chunk(self, builder: RequestBuilder, bodies: Sequence[bytes], start: int) -> Chunk:
         request = builder.new_jobs(activities(bodies), language="adl", copies=len(bodies))
-        return Chunk(request, range(start, start + len(bodies)))
+        return Chunk(request, range(start, start + len(bodies)), alike=False)
 
     def _describe(self, copy: int | None) -> bytes:
         particular = _NO_VARS if copy is None else self.vars_of(copy)

@@ -62,7 +62,7 @@ async def purge_jobs(
     outcomes: dict[str, OpOutcome] = {}
     over = [ref.local for ref in refs if live.get(ref.local) in TERMINAL]
     other = [ref.local for ref in refs if live.get(ref.local) not in TERMINAL]
-    for local, state in (await reader.states(other)).items():
+    for local, state in (await reader.states(other, live=live)).items():
         if state in TERMINAL:
             over.append(local)  # ended between the two looks
         elif state in _GONE:

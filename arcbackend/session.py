@@ -146,6 +146,6 @@ def _settings(config: ARCConfig) -> TransportSettings:
         attempts=config.retries.attempts,
         backoff=config.retries.backoff,
         backoff_max=config.retries.backoff_max,
-        total_timeout=config.limits.transfer_timeout,
+        total_timeout=config.timeouts.total,
         max_body=config.limits.max_answer_bytes,
     )

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
+import trio
 
 from arcbackend.bulk import ask_all
+from arcbackend.errors import ProtocolError
 from arcbackend.jobids import JobRef
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobID, JobStatus
@@ -27,6 +29,8 @@ _KILLED_MARKS = (
     b"Job was canceled while waiting in DTR queue",
 )
 _REMEMBERED = 100_000
+# The record can be empty, or not there, at the moment the job ends.
+_RECORD_PAUSES = (0.0, 0.2, 0.5)
 
 _unheard_of: set[str] = set()
 
@@ -56,54 +60,78 @@ class StatusReader:
         states = await self.states([ref.local for ref in refs])
         return {ref.id: _status(states[ref.local], self._session.endpoint) for ref in refs}
 
-    async def states(self, ids: Sequence[str]) -> dict[str, str]:
-        """The ARC state of each job, by its local id."""
+    async def states(
+        self, ids: Sequence[str], *, live: dict[str, str] | None = None
+    ) -> dict[str, str]:
+        """The ARC state of each job, by its local id.
+
+        Args:
+            ids: local ids.
+            live: the live listing, if the caller has just asked it.
+        """
         if not ids:
             return {}
         builder = await self._session.builder()
         answers: dict[str, JobAnswer] = {}
-        live: dict[str, str] = {}
+        listed = live or {}
 
         async def ask(source: str) -> None:
-            nonlocal answers, live
+            nonlocal answers, listed
             if source == "documents":
                 answers = await ask_all(self._session, builder.status, ids, batch=self._batch)
             else:
-                live = await self._listing.late_states_if_affordable()
+                listed = await self._listing.late_states_if_affordable()
 
-        await run_all(ask, ["documents", "listing"])
+        await run_all(ask, ["documents"] if live is not None else ["documents", "listing"])
         states: dict[str, str] = {}
         ambiguous: list[str] = []
         for local in ids:
+            seen = listed.get(local)
             documented = _documented(answers[local], local, self._session.endpoint)
-            if live.get(local) == "FAILED" and documented not in (*TERMINAL, UNKNOWN_JOB):
-                states[local] = self._ends.get(local, documented)
-                if local not in self._ends:
-                    ambiguous.append(local)
+            if documented is None:  # of this job the documents cannot be had
+                states[local] = seen or UNKNOWN_JOB
             else:
-                states[local] = later(documented, live.get(local))
-        await run_all(self._look_into, ambiguous)
-        return states | {local: self._ends[local] for local in ambiguous if local in self._ends}
+                states[local] = later(documented, seen)
+            if seen == "FAILED" and documented not in (*TERMINAL, UNKNOWN_JOB):
+                ambiguous.append(local)
 
-    async def _look_into(self, local: str) -> None:
+        async def look_into(local: str) -> None:
+            states[local] = self._ends.get(local) or await self._end_of(local)
+
+        await run_all(look_into, ambiguous)
+        return states
+
+    async def _end_of(self, local: str) -> str:
         """Find out whether a job that is over failed or was killed."""
         builder = await self._session.builder()
-        record = await self._session.call(builder.diagnose(local, "failed"))
-        if record.status >= HTTPStatus.BAD_REQUEST or not record.body.strip():
-            return  # gone, or being written at this moment: the next look will tell
-        killed = any(mark in record.body for mark in _KILLED_MARKS)
-        if len(self._ends) >= _REMEMBERED:
-            del self._ends[next(iter(self._ends))]
-        self._ends[local] = "KILLED" if killed else "FAILED"
+        for pause in _RECORD_PAUSES:
+            await trio.sleep(pause)
+            try:
+                record = await self._session.call(builder.diagnose(local, "failed"))
+            except ProtocolError as error:  # of this job only
+                _log.warning(
+                    "job.record_unreadable",
+                    ce=self._session.endpoint,
+                    job=local,
+                    why=error.message,
+                )
+                continue
+            if record.status < HTTPStatus.BAD_REQUEST and record.body.strip():
+                killed = any(mark in record.body for mark in _KILLED_MARKS)
+                if len(self._ends) >= _REMEMBERED:
+                    del self._ends[next(iter(self._ends))]
+                self._ends[local] = "KILLED" if killed else "FAILED"
+                return self._ends[local]
+        return "FAILED"  # what the listing says; looked into again next time
 
 
-def _documented(answer: JobAnswer, local: str, ce: str) -> str:
-    if answer.code == HTTPStatus.NOT_FOUND or answer.state is None:
-        if answer.code not in (HTTPStatus.NOT_FOUND, HTTPStatus.OK):
-            _log.warning(
-                "job.status_refused", ce=ce, job=local, code=answer.code, reason=answer.reason
-            )
+def _documented(answer: JobAnswer, local: str, ce: str) -> str | None:
+    """The documented state; None if the CE failed to tell, which is not the same as unknown."""
+    if answer.code == HTTPStatus.NOT_FOUND:
         return UNKNOWN_JOB
+    if answer.code >= HTTPStatus.BAD_REQUEST or answer.state is None:
+        _log.warning("job.status_refused", ce=ce, job=local, code=answer.code, reason=answer.reason)
+        return None
     return answer.state
 
 

@@ -256,7 +256,8 @@ class Transport:
             body = await exchange.guard(self._collect(exchange, answer))
         finally:
             await exchange.aclose()
-        return Response(answer.status, answer.reason, answer.headers, body)
+        elapsed = trio.current_time() - exchange.leased_at
+        return Response(answer.status, answer.reason, answer.headers, body, elapsed)
 
     async def _collect(self, exchange: _Exchange, answer: StreamedResponse) -> bytes:
         limit = self._settings.max_body
@@ -532,6 +533,7 @@ class _Exchange:
         self.sent = 0
         self.received = 0
         self.complete = False  # whether all of the answer that is wanted has arrived
+        self.leased_at = math.inf
         self.deadline = math.inf
         self.content_error: BaseException | None = None
         self._transport = transport
@@ -556,7 +558,8 @@ class _Exchange:
             if (fault := self.call.fault()) is not None:
                 raise ConfigurationError(fault, **self.context)
             transport = _PoolTransport((await self._acquire()).pool)
-            self.deadline = trio.current_time() + self._transport._settings.total_timeout
+            self.leased_at = trio.current_time()
+            self.deadline = self.leased_at + self._transport._settings.total_timeout
             request = self._transport._render(self.call, _Outgoing(self))
             response = await self.guard(transport.handle_async_request(request))
             return self._begin(response)

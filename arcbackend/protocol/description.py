@@ -291,7 +291,7 @@ def _check_member(member: OutputMember, field: str) -> None:
             "closing /, or set include_unlisted",
             field=where,
         )
-    check_name(member.pattern.rstrip("/") if member.pattern != "/" else member.pattern, where)
+    check_name(member.pattern.removesuffix("/"), where)
     if member.destination is not None:
         _check_url(member.destination, f"{field}.destination")
         if member.pattern.endswith("/"):

@@ -69,9 +69,11 @@ class Response:
         reason: HTTP reason phrase: A-REX puts its error texts here.
         headers: header fields, names in lower case.
         body: the whole body.
+        elapsed: seconds from having a connection to the last byte.
     """
 
     status: int
     reason: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
+    elapsed: float = 0.0

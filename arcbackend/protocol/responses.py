@@ -50,6 +50,8 @@ _BUSY = frozenset(
     }
 )
 
+_ABOUT_ONE_JOB = frozenset({Operation.SESSION_PUT, Operation.DIAGNOSE})
+
 _Json: TypeAlias = dict[str, Any]
 
 
@@ -117,7 +119,7 @@ def clean_text(text: str, most: int = _MAX_TEXT) -> str:
 def failure(request: Request, response: Response, ce: str) -> InterCEdeError | None:
     """The exception that the response means for the whole operation; None if there is none.
 
-    A 404 is None: it speaks of one job, and the operation's parser knows what it means.
+    A 404 to a request about one job is None: it speaks of the job, not of the operation.
     """
     if response.status < HTTPStatus.MULTIPLE_CHOICES:
         return None
@@ -136,7 +138,7 @@ def failure(request: Request, response: Response, ce: str) -> InterCEdeError | N
         full = _CE_FULL in response.reason
         refused = SubmissionRefused(f"the CE refused the request: {said}", **context)
         return None if full else refused
-    if response.status == HTTPStatus.NOT_FOUND and request.operation is not Operation.VERSIONS:
+    if response.status == HTTPStatus.NOT_FOUND and request.operation in _ABOUT_ONE_JOB:
         return None
     return ProtocolError(f"HTTP {response.status} {said}", excerpt=response.body, **context)
 
@@ -216,7 +218,7 @@ def parse_new_jobs(response: Response, asked: int, ce: str) -> NewJobs:
     """The jobs created by one request for ``asked`` jobs.
 
     Raises:
-        ProtocolError: malformed, or more jobs than asked; its ``jobs`` are the ids read by then.
+        ProtocolError: malformed, or more jobs than asked.
     """
     if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # failure() lets only this one pass
         return NewJobs((), full=True)
