@@ -59,7 +59,7 @@ wheel: venv
 
 # On every real CE of tests/integration/stacks.yml.
 integration: venv
-	$(PYTEST) tests/integration
+	$(PYTEST) tests/integration --durations=10
 
 stack-start:
 	$(STACK) build arc-slurm --version '$(VERSION)'

@@ -140,7 +140,9 @@ class ARCBackend:
             AuthenticationError, TransportError, ProtocolError: the whole failed.
         """
         refs = resolve(self._config.endpoint, ids)
-        return await kill_jobs(self._session, self._listing, refs, self._config.batches.ids)
+        return await kill_jobs(
+            self._session, self._listing, self._reader, refs, self._config.batches.ids
+        )
 
     async def purge(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
         """Remove jobs that are over, with their files; others are refused, not touched.

@@ -54,6 +54,7 @@ class LiveListing:
         """The same, or nothing while the configuration or the listing's slowness forbids it."""
         if self._mode == "never" or trio.current_time() < self._rest_until:
             return {}
+        began = trio.current_time()
         try:
             return await self.late_states()
         except TransportError as error:
@@ -61,7 +62,7 @@ class LiveListing:
                 raise
             # The documents may still be had: if they cannot either, that will be told.
             _log.warning("listing.failed", ce=self._session.endpoint, why=error.message)
-            self._rest(self._budget)
+            self._rest(max(self._budget, trio.current_time() - began))
             return {}
 
     def _rest(self, seconds: float) -> None:

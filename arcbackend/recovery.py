@@ -106,7 +106,7 @@ async def settled_jobs_named(
         while True:
             try:
                 now_found = await jobs_named(session, name, seen)
-            except TransportError as error:
+            except (TransportError, ProtocolError) as error:
                 why, changed_at = error.message, None
             else:
                 now = trio.current_time()

@@ -26,19 +26,26 @@ _GONE = frozenset({"WIPED", UNKNOWN_JOB})
 
 
 async def kill_jobs(
-    session: Session, listing: LiveListing, refs: Sequence[JobRef], batch: int
+    session: Session,
+    listing: LiveListing,
+    reader: StatusReader,
+    refs: Sequence[JobRef],
+    batch: int,
 ) -> dict[JobID, OpOutcome]:
     """Ask the CE to kill each job that is not over."""
     if not refs:
         return {}
     live = await listing.late_states()
     outcomes: dict[str, OpOutcome] = {}
+    # Listed as expired, a job may be one whose files are just being moved: asked once more.
+    expired = [ref.local for ref in refs if live.get(ref.local) == "WIPED"]
+    for local, state in (await reader.states(expired)).items():
+        if state in _GONE:
+            outcomes[local] = _UNKNOWN
     for ref in refs:
-        state = live.get(ref.local)
+        state = live.get(ref.local, "")
         if state in TERMINAL:
             outcomes[ref.local] = OpOutcome(ok=False, reason="the job is already over")
-        elif state in _GONE:
-            outcomes[ref.local] = _UNKNOWN
         elif state == "KILLING":
             outcomes[ref.local] = OpOutcome(ok=True, reason="the job was being killed already")
     rest = [ref.local for ref in refs if ref.local not in outcomes]

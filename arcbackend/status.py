@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -13,9 +14,10 @@ from arcbackend.errors import ProtocolError
 from arcbackend.jobids import JobRef
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobID, JobStatus
+from arcbackend.protocol.requests import id_batches
 from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
-from arcbackend.states import STATUS, TERMINAL, UNKNOWN_JOB, later
+from arcbackend.states import STATUS, UNKNOWN_JOB, later
 from arcbackend.tasks import run_all
 
 __all__ = ["StatusReader"]
@@ -29,6 +31,10 @@ _KILLED_MARKS = (
     b"Job was canceled while waiting in DTR queue",
 )
 _REMEMBERED = 100_000
+# Job documents are some kilobytes each.
+_INFO_BATCH = 500
+_MOVE_PAUSE = 0.3
+_WIPED = "WIPED"
 # The record can be empty, or not there, at the moment the job ends.
 _RECORD_PAUSES = (0.0, 0.2, 0.5)
 
@@ -40,7 +46,8 @@ class StatusReader:
 
     `jobs.status` reads documents that are up to a minute old; the listing is live, but says FAILED
     of killed jobs and does not look into the batch system. Of two states the later one holds. A
-    FAILED that only the listing tells is looked into, job by job, and once: an end is final, so
+    FAILED is looked into, since the job may have been killed: in bulk if the documents tell it
+    (they are wrong at times, too), job by job if only the listing does. Once: an end is final, so
     what was found out is remembered, for a bounded number of jobs.
 
     Args:
@@ -83,8 +90,18 @@ class StatusReader:
                 listed = await self._listing.late_states_if_affordable()
 
         await run_all(ask, ["documents"] if live is not None else ["documents", "listing"])
+        # A-REX says WIPED, too, for a moment, of a job whose files it is moving: looked at twice.
+        wiped = [local for local in ids if _WIPED in (answers[local].state, listed.get(local))]
+        if wiped:
+            await trio.sleep(_MOVE_PAUSE)
+            answers |= await ask_all(self._session, builder.status, wiped, batch=self._batch)
+            again = await self._listing.late_states_if_affordable()
+            listed = {local: state for local, state in listed.items() if state != _WIPED} | {
+                local: again[local] for local in wiped if local in again
+            }
         states: dict[str, str] = {}
-        ambiguous: list[str] = []
+        in_doubt: list[str] = []
+        suspect: list[str] = []
         for local in ids:
             seen = listed.get(local)
             documented = _documented(answers[local], local, self._session.endpoint)
@@ -92,14 +109,35 @@ class StatusReader:
                 states[local] = seen or UNKNOWN_JOB
             else:
                 states[local] = later(documented, seen)
-            if seen == "FAILED" and documented not in (*TERMINAL, UNKNOWN_JOB):
-                ambiguous.append(local)
+            if states[local] not in (_WIPED, UNKNOWN_JOB) and local in self._ends:
+                states[local] = self._ends[local]  # what has been found out does not go back
+            elif states[local] == "FAILED":
+                (suspect if documented == "FAILED" else in_doubt).append(local)
 
         async def look_into(local: str) -> None:
-            states[local] = self._ends.get(local) or await self._end_of(local)
+            states[local] = await self._end_of(local)
 
-        await run_all(look_into, ambiguous)
-        return states
+        await run_all(look_into, in_doubt)
+        return states | await self._ends_of(suspect)
+
+    async def _ends_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of jobs documented as FAILED, those that were killed: their documents' errors tell."""
+        ends: dict[str, str] = {}
+        builder = await self._session.builder()
+        for batch in id_batches(ids, _INFO_BATCH):
+            answers = await ask_all(self._session, builder.info, batch, batch=len(batch))
+            for local, answer in answers.items():
+                text = json.dumps(answer.document).encode()
+                ends[local] = self._remember(local, text)
+        return ends
+
+    def _remember(self, local: str, record: bytes) -> str:
+        """How a job ended, by its failure record."""
+        if len(self._ends) >= _REMEMBERED:
+            del self._ends[next(iter(self._ends))]
+        killed = any(mark in record for mark in _KILLED_MARKS)
+        self._ends[local] = "KILLED" if killed else "FAILED"
+        return self._ends[local]
 
     async def _end_of(self, local: str) -> str:
         """Find out whether a job that is over failed or was killed."""
@@ -117,11 +155,7 @@ class StatusReader:
                 )
                 continue
             if record.status < HTTPStatus.BAD_REQUEST and record.body.strip():
-                killed = any(mark in record.body for mark in _KILLED_MARKS)
-                if len(self._ends) >= _REMEMBERED:
-                    del self._ends[next(iter(self._ends))]
-                self._ends[local] = "KILLED" if killed else "FAILED"
-                return self._ends[local]
+                return self._remember(local, record.body)
         return "FAILED"  # what the listing says; looked into again next time
 
 

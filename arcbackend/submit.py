@@ -285,17 +285,20 @@ class _Run:
                     )
             except AuthenticationError:
                 raise
-            except TransportError as error:
+            except (TransportError, trio.TooSlowError) as error:
+                why = str(error) or f"not done after {self._config.limits.transfer_timeout:g} s"
+                self._failures[copy] = f"upload of {upload.name} failed: {why}"
                 # One copy's bad luck, or the CE is gone: then each of thousands of copies would
                 # try and wait for itself.
                 self._failed_in_a_row += 1
                 if self._failed_in_a_row >= max(_UPLOADS_LOST, self._config.concurrency):
-                    raise
-                self._failures[copy] = f"upload of {upload.name} failed: {error}"
+                    raise TransportError(
+                        f"{self._failed_in_a_row} uploads in a row failed; the last: {why}",
+                        ce=self._session.endpoint,
+                    ) from error
                 return
-            except (InterCEdeError, OSError, trio.TooSlowError) as error:
-                why = str(error) or f"not done after {self._config.limits.transfer_timeout:g} s"
-                self._failures[copy] = f"upload of {upload.name} failed: {why}"
+            except (InterCEdeError, OSError) as error:
+                self._failures[copy] = f"upload of {upload.name} failed: {error}"
                 return
             self._failed_in_a_row = 0
             if response.status == HTTPStatus.NOT_FOUND:
@@ -311,6 +314,10 @@ class _Run:
             if local in left:
                 (job,) = self._ids([local])
                 self._failures[copy] += f"; {job} could not be removed from the CE"
+        if surplus := self._ids([local for local in self._surplus if local in left]):
+            _log.warning(
+                "submission.surplus", ce=self._session.endpoint, name=self._plan.name, left=surplus
+            )
         if left and not self._created:
             raise TransportError(
                 "every upload failed, and the jobs could not be removed",
