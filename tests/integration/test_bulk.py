@@ -41,6 +41,13 @@ async def test_thousands_of_like_copies(ce: RealCE) -> None:
                 assert sum(requests.values()) <= 3
                 assert list(states) == asked
                 assert [id_ for id_ in asked if states[id_] is JobStatus.UNKNOWN] == unknown
+
+                filler = [JobID(f"{ids[0]}no{n}") for n in range(7000)]
+                with counted_requests() as requests:
+                    states = await backend.status([*ids, *filler])
+                assert requests == Counter({"jobs.status": 1, "jobs.list": 1})
+                assert len(states) == 10_000
+
                 outcomes = await backend.kill(ids)
                 assert list(outcomes) == ids
                 assert {outcome.ok for outcome in outcomes.values()} == {True}
