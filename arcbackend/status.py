@@ -123,12 +123,21 @@ class StatusReader:
     async def _ends_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Of jobs documented as FAILED, those that were killed: their documents' errors tell."""
         ends: dict[str, str] = {}
+        undocumented: list[str] = []
         builder = await self._session.builder()
         for batch in id_batches(ids, _INFO_BATCH):
             answers = await ask_all(self._session, builder.info, batch, batch=len(batch))
             for local, answer in answers.items():
                 text = json.dumps(answer.document).encode()
-                ends[local] = self._remember(local, text)
+                if b'"Error"' in text:
+                    ends[local] = self._remember(local, text)
+                else:  # the information provider has not seen this job yet: computed as the listing
+                    undocumented.append(local)
+
+        async def look_into(local: str) -> None:
+            ends[local] = await self._end_of(local)
+
+        await run_all(look_into, undocumented)
         return ends
 
     def _remember(self, local: str, record: bytes) -> str:
