@@ -33,6 +33,20 @@ async def over(
             await trio.sleep(1)
 
 
+async def killed(
+    backend: ARCBackend, ids: Sequence[JobHandle | JobID], within: float = 300
+) -> dict[JobID, JobStatus]:
+    """Kill until every job is over: A-REX can lose a kill (docs/explanation/arc-rest.md)."""
+    with trio.fail_after(within):
+        while True:
+            states = await backend.status(ids)
+            alive = [id_ for id_, status in states.items() if not status.is_final]
+            if not alive:
+                return dict(states)
+            await backend.kill(alive)
+            await trio.sleep(3)
+
+
 async def gone(backend: ARCBackend, ids: Sequence[JobHandle | JobID], within: float = 180) -> None:
     """Wait until the CE knows none of the jobs."""
     with trio.fail_after(within):

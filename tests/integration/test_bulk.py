@@ -9,7 +9,7 @@ from pathlib import Path
 from arcbackend import CopyVars, FileRef, JobID, JobStatus, OutputSpec, SubmissionSpec
 from arcbackend.models import Submission
 from tests.integration.ce import RealCE
-from tests.integration.jobs import SLEEP, counted_requests, local, over
+from tests.integration.jobs import SLEEP, counted_requests, killed, local, over
 
 DUMP = """\
 #!/bin/sh
@@ -53,7 +53,7 @@ async def test_thousands_of_like_copies(ce: RealCE) -> None:
                 assert {outcome.ok for outcome in outcomes.values()} == {True}
         finally:
             await backend.kill(ids)
-        states = await over(backend, ids, within=900)
+        states = await killed(backend, ids, within=900)
         assert set(states.values()) == {JobStatus.ABORTED}
         outcomes = await backend.purge(ids)
         assert {outcome.ok for outcome in outcomes.values()} == {True}

@@ -27,6 +27,7 @@ from arcbackend import (
     Resources,
     SubmissionSpec,
 )
+from tests.integration import jobs
 from tests.integration.ce import RealCE
 from tests.integration.jobs import SLEEP, TRUE, gone, local, over, until
 
@@ -171,11 +172,11 @@ async def test_resources_reach_the_batch_system(ce: RealCE, queue: str) -> None:
         (handle,) = submission.handles
         try:
             with trio.fail_after(60):
-                while local(handle) not in (jobs := await trio.to_thread.run_sync(ce.batch_jobs)):
+                while local(handle) not in (batch := await trio.to_thread.run_sync(ce.batch_jobs)):
                     await trio.sleep(0.5)
         finally:
             await backend.kill([handle])
-        job = jobs[local(handle)]
+        job = batch[local(handle)]
         print(job)
         assert job["Partition"] == queue
         assert job["NumNodes"].split("-")[0] == "1"
@@ -218,6 +219,7 @@ async def test_a_failed_job_is_failed_and_a_killed_one_aborted(ce: RealCE) -> No
                 if all(status.is_final for status in states.values()):
                     break
                 await trio.sleep(0.3)
+                await backend.kill([killed])  # the CE can lose a kill
         assert states == {failed.id: JobStatus.FAILED, killed.id: JobStatus.ABORTED}
         await backend.purge([failed, killed])
 
@@ -305,7 +307,7 @@ async def test_a_handle_drives_every_verb_from_another_process(ce: RealCE) -> No
         said, killed = json.loads(done.stdout.splitlines()[-1])  # behind the log
         assert set(said) <= {"waiting", "running"}
         assert killed is True
-        assert await over(backend, [handle]) == {handle.id: JobStatus.ABORTED}
+        assert await jobs.killed(backend, [handle]) == {handle.id: JobStatus.ABORTED}
         assert (await backend.purge([handle]))[handle.id].ok
 
 
