@@ -15,7 +15,6 @@ from .errors import StackError
 from .host import mounts_below, require_programs
 from .instance import cache_folder, locked
 
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 COMPLETE = "arc-stack.json"
 """The file, at the root of a tree, without which the tree is not complete."""
 
@@ -139,11 +138,11 @@ def _installed_version(tree: Path, package: str) -> str:
 
 
 def debian_mirror(apt: Path = Path("/etc/apt")) -> str:
-    """Return the mirror that the host's own apt gets Debian from, else Debian's own."""
+    """Return the mirror that the host's own apt gets Debian from."""
     for types, uris, suites, components in _sources(apt):
         if "deb" in types and "main" in components and _DEBIAN_SUITES & set(suites):
             return uris[0]
-    return DEFAULT_MIRROR
+    raise StackError(f"no Debian mirror in {apt}/sources.list or sources.list.d: name one there")
 
 
 # Only a mirror of Debian itself has suites of these very names (`bookworm-security` is elsewhere).
