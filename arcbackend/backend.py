@@ -21,7 +21,7 @@ from arcbackend.models import (
 )
 from arcbackend.plan import copy_index
 from arcbackend.recovery import jobs_named
-from arcbackend.removal import kill_jobs, purge_jobs
+from arcbackend.removal import Remover
 from arcbackend.session import Session
 from arcbackend.status import StatusReader
 from arcbackend.submit import submit_jobs
@@ -57,8 +57,10 @@ class ARCBackend:
             config = ARCConfig.from_dict(dict(config))
         self._config = config
         self._session = Session(config, credentials)
-        self._listing = LiveListing(self._session, config.live_listing, config.live_listing_budget)
-        self._reader = StatusReader(self._session, self._listing, config.batches.ids)
+        listing = LiveListing(self._session, config.live_listing, config.live_listing_budget)
+        ids = config.batches.ids
+        self._reader = StatusReader(self._session, listing, ids)
+        self._remover = Remover(self._session, listing, self._reader, ids)
 
     def __repr__(self) -> str:
         """The CE's endpoint."""
@@ -140,9 +142,7 @@ class ARCBackend:
             AuthenticationError, TransportError, ProtocolError: the whole failed.
         """
         refs = resolve(self._config.endpoint, ids)
-        return await kill_jobs(
-            self._session, self._listing, self._reader, refs, self._config.batches.ids
-        )
+        return await self._remover.kill(refs)
 
     async def purge(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
         """Remove jobs that are over, with their files; others are refused, not touched.
@@ -154,9 +154,7 @@ class ARCBackend:
             AuthenticationError, TransportError, ProtocolError: the whole failed.
         """
         refs = resolve(self._config.endpoint, ids)
-        return await purge_jobs(
-            self._session, self._listing, self._reader, refs, self._config.batches.ids
-        )
+        return await self._remover.purge(refs)
 
     async def find(self, submission: str) -> Sequence[JobHandle]:
         """Find the jobs of a submission by its name, on the CE.

@@ -15,9 +15,12 @@ from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 from arcbackend.tasks import run_all
 
-__all__ = ["ask_all"]
+__all__ = ["ask_all", "read_documents"]
 
 _log = structlog.get_logger("arcbackend")
+
+# Job documents are some kilobytes each.
+_DOCUMENTS = 500
 
 
 async def ask_all(
@@ -50,6 +53,21 @@ async def ask_all(
             ce=session.endpoint,
         )
     return {local: found[local] for local in ids}
+
+
+async def read_documents(
+    session: Session, ids: Sequence[str], visit: Callable[[str, JobAnswer], None]
+) -> None:
+    """Show ``visit`` the GLUE2 document of every id; only one batch of them is held in memory.
+
+    Raises:
+        ProtocolError: the CE left ids out twice.
+    """
+    builder = await session.builder()
+    for batch in id_batches(ids, _DOCUMENTS):
+        answers = await ask_all(session, builder.info, batch, batch=len(batch))
+        for local, answer in answers.items():
+            visit(local, answer)
 
 
 async def _ask_batches(

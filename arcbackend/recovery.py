@@ -8,18 +8,16 @@ from http import HTTPStatus
 
 import trio
 
-from arcbackend.bulk import ask_all
+from arcbackend.bulk import read_documents
 from arcbackend.errors import ProtocolError, TransportError
 from arcbackend.protocol import responses
 from arcbackend.protocol.description import activity_name
-from arcbackend.protocol.requests import id_batches
+from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 from arcbackend.tasks import run_all
 
 __all__ = ["Search", "jobs_named", "settled_jobs_named"]
 
-# Job documents are some kilobytes each.
-_INFO_BATCH = 500
 _FIRST_LOOK, _LONGEST_WAIT = 0.25, 2.0
 # The CE goes on with a request whose connection is gone. It makes a thousand jobs in a second or
 # two, so a number that stands still for this long is final; but not zero: the CE may be so busy
@@ -56,13 +54,14 @@ async def jobs_named(session: Session, name: str, seen: set[str] | None = None) 
     listing = responses.parse_listing(response, session.endpoint)
     names: dict[str, str] = {}
     undocumented: list[str] = []
-    for batch in id_batches([local for local in listing if local not in seen], _INFO_BATCH):
-        answers = await ask_all(session, builder.info, batch, batch=len(batch))
-        for local, answer in answers.items():
-            if (documented := _name_in(answer.document)) is not None:
-                names[local] = documented
-            elif answer.code != HTTPStatus.NOT_FOUND:
-                undocumented.append(local)
+
+    def read_document(local: str, answer: JobAnswer) -> None:
+        if (documented := _name_in(answer.document)) is not None:
+            names[local] = documented
+        elif answer.code != HTTPStatus.NOT_FOUND:
+            undocumented.append(local)
+
+    await read_documents(session, [local for local in listing if local not in seen], read_document)
 
     async def read_description(local: str) -> None:
         # The information provider has not seen this job yet; its description is there at once.

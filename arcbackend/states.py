@@ -11,10 +11,14 @@ from types import MappingProxyType
 
 from arcbackend.models import JobStatus
 
-__all__ = ["LIVE_LATE_STATES", "STATUS", "TERMINAL", "UNKNOWN_JOB", "later"]
+__all__ = ["LIVE_LATE_STATES", "STATUS", "TERMINAL", "UNKNOWN_JOB", "WIPED", "later"]
 
 UNKNOWN_JOB = "None"
 """The state that A-REX reports for an id it does not know."""
+
+WIPED = "WIPED"
+"""The state of a job of which only a record is left: expired. And, for a moment, of one whose files
+A-REX is moving."""
 
 STATUS: Mapping[str, JobStatus] = MappingProxyType(
     {
@@ -37,7 +41,7 @@ STATUS: Mapping[str, JobStatus] = MappingProxyType(
         "FAILED": JobStatus.FAILED,
         "KILLED": JobStatus.ABORTED,
         # The job's files are gone and only a record is left: expired.
-        "WIPED": JobStatus.UNKNOWN,
+        WIPED: JobStatus.UNKNOWN,
         UNKNOWN_JOB: JobStatus.UNKNOWN,
     }
 )

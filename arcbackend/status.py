@@ -9,15 +9,14 @@ from http import HTTPStatus
 import structlog
 import trio
 
-from arcbackend.bulk import ask_all
+from arcbackend.bulk import ask_all, read_documents
 from arcbackend.errors import ProtocolError
 from arcbackend.jobids import JobRef
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobID, JobStatus
-from arcbackend.protocol.requests import id_batches
 from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
-from arcbackend.states import STATUS, UNKNOWN_JOB, later
+from arcbackend.states import STATUS, UNKNOWN_JOB, WIPED, later
 from arcbackend.tasks import run_all
 
 __all__ = ["StatusReader"]
@@ -31,10 +30,7 @@ _KILLED_MARKS = (
     b"Job was canceled while waiting in DTR queue",
 )
 _REMEMBERED = 100_000
-# Job documents are some kilobytes each.
-_INFO_BATCH = 500
 _MOVE_PAUSE = 0.3
-_WIPED = "WIPED"
 # The record can be empty, or not there, at the moment the job ends.
 _RECORD_PAUSES = (0.0, 0.2, 0.5)
 
@@ -91,12 +87,12 @@ class StatusReader:
 
         await run_all(ask, ["documents"] if live is not None else ["documents", "listing"])
         # A-REX says WIPED, too, for a moment, of a job whose files it is moving: looked at twice.
-        wiped = [local for local in ids if _WIPED in (answers[local].state, listed.get(local))]
+        wiped = [local for local in ids if WIPED in (answers[local].state, listed.get(local))]
         if wiped:
             await trio.sleep(_MOVE_PAUSE)
             answers |= await ask_all(self._session, builder.status, wiped, batch=self._batch)
             again = await self._listing.late_states_if_affordable()
-            listed = {local: state for local, state in listed.items() if state != _WIPED} | {
+            listed = {local: state for local, state in listed.items() if state != WIPED} | {
                 local: again[local] for local in wiped if local in again
             }
         states: dict[str, str] = {}
@@ -109,7 +105,7 @@ class StatusReader:
                 states[local] = seen or UNKNOWN_JOB
             else:
                 states[local] = later(documented, seen)
-            if states[local] not in (_WIPED, UNKNOWN_JOB) and local in self._ends:
+            if states[local] not in (WIPED, UNKNOWN_JOB) and local in self._ends:
                 states[local] = self._ends[local]  # what has been found out does not go back
             elif states[local] == "FAILED":
                 (suspect if documented == "FAILED" else in_doubt).append(local)
@@ -124,15 +120,15 @@ class StatusReader:
         """Of jobs documented as FAILED, those that were killed: their documents' errors tell."""
         ends: dict[str, str] = {}
         undocumented: list[str] = []
-        builder = await self._session.builder()
-        for batch in id_batches(ids, _INFO_BATCH):
-            answers = await ask_all(self._session, builder.info, batch, batch=len(batch))
-            for local, answer in answers.items():
-                text = json.dumps(answer.document).encode()
-                if b'"Error"' in text:
-                    ends[local] = self._remember(local, text)
-                else:  # the information provider has not seen this job yet: computed as the listing
-                    undocumented.append(local)
+
+        def read(local: str, answer: JobAnswer) -> None:
+            text = json.dumps(answer.document).encode()
+            if b'"Error"' in text:
+                ends[local] = self._remember(local, text)
+            else:  # the information provider has not seen this job yet: computed as the listing
+                undocumented.append(local)
+
+        await read_documents(self._session, ids, read)
 
         async def look_into(local: str) -> None:
             ends[local] = await self._end_of(local)

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from arcbackend import AuthenticationError, ProtocolError, TransportError
 from arcbackend.listing import LiveListing
 from arcbackend.protocol.messages import Operation, Request, Response
-from arcbackend.removal import kill_jobs, purge_jobs
+from arcbackend.removal import Remover
 from arcbackend.states import LIVE_LATE_STATES
 from arcbackend.status import StatusReader
 from tests.pure.fake_session import FakeSession, answering, away, once, raising, refs
@@ -143,9 +143,9 @@ async def test_kill_and_purge_always_ask(
     reader = StatusReader(ce, listing, 100)
     await listing.late_states_if_affordable()  # from here on, auto rests
     before = _asked(ce)
-    await kill_jobs(ce, listing, reader, refs("a"), 100)
+    await Remover(ce, listing, reader, 100).kill(refs("a"))
     assert _asked(ce) == before + 1
-    await purge_jobs(ce, listing, reader, refs("a"), 100)
+    await Remover(ce, listing, reader, 100).purge(refs("a"))
     assert _asked(ce) == before + 2
 
 
@@ -156,9 +156,9 @@ async def test_kill_and_purge_send_nothing_blindly(
     ce.hooks[Operation.JOBS_LIST] = raising(away)
     listing = _listing(ce, mode)
     with pytest.raises(TransportError):
-        await kill_jobs(ce, listing, StatusReader(ce, listing, 100), refs("a"), 100)
+        await Remover(ce, listing, StatusReader(ce, listing, 100), 100).kill(refs("a"))
     with pytest.raises(TransportError):
-        await purge_jobs(ce, listing, StatusReader(ce, listing, 100), refs("a"), 100)
+        await Remover(ce, listing, StatusReader(ce, listing, 100), 100).purge(refs("a"))
     assert ce.counted() == {Operation.JOBS_LIST: 2}
 
 
