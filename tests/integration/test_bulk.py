@@ -38,7 +38,10 @@ async def test_thousands_of_like_copies(ce: RealCE) -> None:
                 asked = [*ids[:1500], *unknown, *ids[1500:]]
                 with counted_requests() as requests:
                     states = await backend.status(asked)
-                assert sum(requests.values()) <= 3
+                # A job whose files the CE is just moving is looked at twice: arc-rest.md.
+                assert requests["jobs.status"] <= 2
+                assert requests["jobs.list"] <= 2
+                assert set(requests) == {"jobs.status", "jobs.list"}
                 assert list(states) == asked
                 assert [id_ for id_ in asked if states[id_] is JobStatus.UNKNOWN] == unknown
 
@@ -51,9 +54,8 @@ async def test_thousands_of_like_copies(ce: RealCE) -> None:
                 outcomes = await backend.kill(ids)
                 assert list(outcomes) == ids
                 assert {outcome.ok for outcome in outcomes.values()} == {True}
-        finally:
-            await backend.kill(ids)
-        states = await killed(backend, ids, within=900)
+        finally:  # thousands of jobs dying would slow down the tests that come after
+            states = await killed(backend, ids, within=900)
         assert set(states.values()) == {JobStatus.ABORTED}
         outcomes = await backend.purge(ids)
         assert {outcome.ok for outcome in outcomes.values()} == {True}
