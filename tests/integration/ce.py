@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import trio
 import yaml
 
 from arcbackend import ARCBackend, ARCConfig, BearerToken, StaticCredentials
+from tests.integration.batch import BY_STACK
 
 HERE = Path(__file__).parent
 STACK = HERE / "stacks" / "stack"
@@ -68,6 +69,8 @@ class RealCE:
     Attributes:
         session_directory: of all jobs, as seen from inside.
         control_directory: A-REX's own records, as seen from inside.
+        queue: the first of the CE's queues, which jobs go to unless they say otherwise.
+        batch: the batch system behind it.
     """
 
     session_directory = "/var/spool/arc/sessiondir"
@@ -78,6 +81,8 @@ class RealCE:
         self.endpoint: str = description["endpoint"]
         self.arc_version: str = description["arc_version"]
         self.ca_file = Path(description["ca_file"])
+        self.queue: str = description["queue"]
+        self.batch = BY_STACK[instance.stack](self.run)
         self._flags = ("--version", instance.version, "--config", instance.config)
 
     @classmethod
@@ -115,14 +120,9 @@ class RealCE:
     def restart_daemon(self, name: str) -> None:
         self._stack("restart-daemon", name)
 
-    @contextmanager
-    def partition_down(self) -> Iterator[None]:
+    def partition_down(self) -> AbstractContextManager[None]:
         """Hold all jobs back in the batch system."""
-        self.run("scontrol", "update", "partitionname=main", "state=DOWN")
-        try:
-            yield
-        finally:
-            self.run("scontrol", "update", "partitionname=main", "state=UP")
+        return self.batch.closed()
 
     @contextmanager
     def limited_to(self, *, jobs: int) -> Iterator[None]:
@@ -161,7 +161,7 @@ class RealCE:
 
     def config(self, **settings: Any) -> ARCConfig:
         return ARCConfig.from_dict(
-            {"endpoint": self.endpoint, "ca_file": self.ca_file, "queue": "main", **settings}
+            {"endpoint": self.endpoint, "ca_file": self.ca_file, "queue": self.queue, **settings}
         )
 
     def backend(self, token: str | None = None, **settings: Any) -> ARCBackend:
@@ -169,13 +169,8 @@ class RealCE:
         return ARCBackend(self.config(**settings), credentials)
 
     def batch_jobs(self) -> dict[str, dict[str, str]]:
-        """ARC's short id → the fields that ``scontrol show job`` prints."""
-        jobs = {}
-        for line in self.run("scontrol", "-o", "show", "job").splitlines():
-            fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
-            if "WorkDir" in fields:
-                jobs[fields["WorkDir"].rsplit("/", 1)[-1]] = fields
-        return jobs
+        """ARC's short id → the fields that the batch system has of the job."""
+        return self.batch.jobs()
 
 
 async def eventually(what: Callable[[], Any], within: float = 180.0, every: float = 1.0) -> Any:

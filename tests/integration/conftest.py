@@ -10,6 +10,8 @@ import pytest
 
 from tests.integration.ce import CannotRunHere, Instance, RealCE, manifest
 
+INSTANCES = manifest()
+
 _not_run: list[str] = []
 _versions: dict[str, str] = {}
 
@@ -18,7 +20,31 @@ def _in_ci() -> bool:
     return os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
-@pytest.fixture(scope="session", params=manifest(), ids=lambda instance: instance.id)
+def _position(item: pytest.Item) -> int:
+    """The place in the manifest of the instance that a test runs on; before it, all the others."""
+    callspec = getattr(item, "callspec", None)
+    instance = callspec.params.get("ce") if callspec is not None else None
+    return INSTANCES.index(instance) if isinstance(instance, Instance) else -1
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each instance that has all the stack markers which the test has.
+
+    There it gets the instance's markers.
+    """
+    if "ce" in metafunc.fixturenames:
+        known = {marker for instance in INSTANCES for marker in instance.markers}
+        asked = known & {marker.name for marker in metafunc.definition.iter_markers()}
+        chosen = [_param(each) for each in INSTANCES if asked <= set(each.markers)]
+        metafunc.parametrize("ce", chosen, indirect=True, scope="session")
+
+
+def _param(instance: Instance) -> pytest.ParameterSet:
+    marks = [getattr(pytest.mark, name) for name in ("stack", *instance.markers)]
+    return pytest.param(instance, id=instance.id, marks=marks)
+
+
+@pytest.fixture(scope="session")
 def ce(request: pytest.FixtureRequest) -> Iterator[RealCE]:
     """A real CE. ``ARCBACKEND_KEEP_STACKS=1`` takes one that runs, and leaves it running."""
     instance: Instance = request.param
@@ -37,15 +63,10 @@ def ce(request: pytest.FixtureRequest) -> Iterator[RealCE]:
         found.stop()
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own order knows only how many instances a test has
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the markers of the stack that it runs on."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        instance = callspec.params.get("ce") if callspec is not None else None
-        if isinstance(instance, Instance):
-            item.add_marker("stack")
-            for marker in instance.markers:
-                item.add_marker(marker)
+    """Start each stack only once."""
+    items.sort(key=_position)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

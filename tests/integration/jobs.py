@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import structlog
 import trio
 
 from arcbackend import ARCBackend, JobHandle, JobID, JobStatus, SubmissionSpec
+from arcbackend.protocol.requests import RequestBuilder
 from tests.integration.ce import RealCE
 
 TRUE = SubmissionSpec(executable="/bin/true")
@@ -65,6 +67,20 @@ async def until(
     with trio.fail_after(within):
         while set((await backend.status(ids)).values()) != {wanted}:
             await trio.to_thread.run_sync(ce.publish)
+            await trio.sleep(0.5)
+
+
+async def published(
+    backend: ARCBackend, job: JobHandle | JobID, wanted: str, ce: RealCE, within: float = 60
+) -> None:
+    """Wait until the CE says a state of a job in its own words, of which a status tells less."""
+    with trio.fail_after(within):
+        while True:
+            await trio.to_thread.run_sync(ce.publish)
+            response = await backend._session.call(RequestBuilder("1.1").status([local(job)]))
+            (answer,) = json.loads(response.body)["job"]
+            if answer["state"] == wanted:
+                return
             await trio.sleep(0.5)
 
 

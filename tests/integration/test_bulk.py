@@ -6,10 +6,14 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from arcbackend import CopyVars, FileRef, JobID, JobStatus, OutputSpec, SubmissionSpec
 from arcbackend.models import Submission
 from tests.integration.ce import RealCE
 from tests.integration.jobs import SLEEP, counted_requests, killed, local, over
+
+pytestmark = pytest.mark.slurm
 
 DUMP = """\
 #!/bin/sh
@@ -38,17 +42,14 @@ async def test_thousands_of_like_copies(ce: RealCE) -> None:
                 asked = [*ids[:1500], *unknown, *ids[1500:]]
                 with counted_requests() as requests:
                     states = await backend.status(asked)
-                # A job whose files the CE is just moving is looked at twice: arc-rest.md.
-                assert requests["jobs.status"] <= 2
-                assert requests["jobs.list"] <= 2
-                assert set(requests) == {"jobs.status", "jobs.list"}
+                _one_look_or_two(requests)
                 assert list(states) == asked
                 assert [id_ for id_ in asked if states[id_] is JobStatus.UNKNOWN] == unknown
 
                 filler = [JobID(f"{ids[0]}no{n}") for n in range(7000)]
                 with counted_requests() as requests:
                     states = await backend.status([*ids, *filler])
-                assert requests == Counter({"jobs.status": 1, "jobs.list": 1})
+                _one_look_or_two(requests)
                 assert len(states) == 10_000
 
                 outcomes = await backend.kill(ids)
@@ -90,6 +91,12 @@ async def test_copies_see_their_own_environment_and_secret_and_no_other(
         assert found == ""
         outcomes = await backend.purge(submission.handles)
         assert {outcome.ok for outcome in outcomes.values()} == {True}
+
+
+def _one_look_or_two(requests: Counter[str]) -> None:
+    """A job whose files the CE is just moving is looked at twice: docs/explanation/arc-rest.md."""
+    assert set(requests) == {"jobs.status", "jobs.list"}
+    assert max(requests.values()) <= 2
 
 
 def _files(ce: RealCE, submission: Submission, name: str) -> list[str]:

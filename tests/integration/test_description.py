@@ -108,6 +108,7 @@ async def test_the_exit_code_of_an_armoured_payload_counts(ce: RealCE) -> None:
         await backend.purge([handle])
 
 
+@pytest.mark.slurm
 async def test_names_with_odd_characters_are_staged(ce: RealCE, tmp_path: Path) -> None:
     names = (
         "a b",

@@ -6,25 +6,18 @@ that identity's jobs is empty.
 
 from __future__ import annotations
 
-import ssl
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
-import trustme
 
 from arcbackend import (
-    ARCBackend,
-    BearerToken,
     CopyVars,
     FileRef,
     InterCEdeError,
     JobStatus,
-    StaticCredentials,
     SubmissionSpec,
     TransportError,
 )
@@ -32,7 +25,9 @@ from arcbackend.protocol.requests import RequestBuilder
 from arcbackend.protocol.responses import parse_listing
 from tests.integration.ce import RealCE
 from tests.integration.jobs import SLEEP, TRUE, counted_requests, local, over
-from tests.wire.proxy import FaultyProxy, faulty
+from tests.integration.proxied import behind_proxy
+
+pytestmark = pytest.mark.slurm
 
 # The CE tries for long to fetch its input, so that no batch job has to be made and killed.
 NEVER_STARTED = SubmissionSpec(
@@ -45,25 +40,6 @@ NEW = "POST /arex/rest/1.1/jobs?action=new"
 def token(ce: RealCE) -> str:
     """A token of an identity that has no jobs yet."""
     return ce.token(subject=f"user-{uuid.uuid4().hex}")
-
-
-@asynccontextmanager
-async def behind_proxy(
-    ce: RealCE, token: str, tmp_path: Path, **settings: object
-) -> AsyncIterator[tuple[ARCBackend, FaultyProxy]]:
-    """A backend whose way to the CE can be broken."""
-    authority = trustme.CA()
-    for_clients = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(for_clients)
-    ca_file = tmp_path / "proxy-ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
-    port = int(ce.endpoint.rsplit(":", 1)[1])
-    for_server = ssl.create_default_context(cafile=str(ce.ca_file))
-    async with faulty("localhost", port, for_clients, for_server) as proxy:
-        config = ce.config(**{"ca_file": ca_file, "endpoint": proxy.endpoint, **settings})
-        credentials = StaticCredentials(BearerToken(value=token))
-        async with ARCBackend(config, credentials) as backend:
-            yield backend, proxy
 
 
 async def on_the_ce(ce: RealCE, token: str) -> set[str]:

@@ -20,6 +20,8 @@ from arcbackend import (
 from tests.integration.ce import RealCE
 from tests.integration.jobs import TRUE, counted_requests, over
 
+pytestmark = pytest.mark.slurm
+
 
 class Changing:
     """A provider whose token the test changes."""

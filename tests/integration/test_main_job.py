@@ -28,7 +28,7 @@ from arcbackend import (
     SubmissionSpec,
 )
 from tests.integration import jobs
-from tests.integration.ce import RealCE
+from tests.integration.ce import RealCE, eventually
 from tests.integration.jobs import SLEEP, TRUE, gone, local, over, until
 
 
@@ -103,6 +103,7 @@ async def test_a_job_runs_with_its_inputs_and_is_purged(ce: RealCE, tmp_path: Pa
         assert ce.run("sh", "-c", f"ls {session} 2>/dev/null || echo none") == "none\n"
 
 
+@pytest.mark.slurm
 async def test_large_inputs_arrive_whole(ce: RealCE, tmp_path: Path) -> None:
     """Larger than what is held in memory, so streamed; two jobs from one file."""
     big = tmp_path / "big"
@@ -122,6 +123,7 @@ async def test_large_inputs_arrive_whole(ce: RealCE, tmp_path: Path) -> None:
         await backend.purge(submission.handles)
 
 
+@pytest.mark.slurm
 async def test_inputs_by_url_are_fetched_by_the_ce(ce: RealCE, web: str) -> None:
     spec = SubmissionSpec(
         executable="/bin/cat",
@@ -136,6 +138,7 @@ async def test_inputs_by_url_are_fetched_by_the_ce(ce: RealCE, web: str) -> None
         await backend.purge([handle])
 
 
+@pytest.mark.slurm
 async def test_outputs_with_a_destination_are_uploaded_by_the_ce(
     ce: RealCE, web: str, tmp_path: Path
 ) -> None:
@@ -159,6 +162,7 @@ async def test_outputs_with_a_destination_are_uploaded_by_the_ce(
         await backend.purge([handle])
 
 
+@pytest.mark.slurm
 @pytest.mark.parametrize("queue", ["main", "other"])
 async def test_resources_reach_the_batch_system(ce: RealCE, queue: str) -> None:
     spec = SubmissionSpec(
@@ -185,6 +189,26 @@ async def test_resources_reach_the_batch_system(ce: RealCE, queue: str) -> None:
         # 1000 MiB for three cores: 334 for each.
         assert job["MinMemoryCPU"] == "334M"
         assert job["JobName"].startswith("sized_")
+
+
+@pytest.mark.condor
+async def test_resources_reach_htcondor(ce: RealCE) -> None:
+    spec = SubmissionSpec(
+        executable="/bin/sleep",
+        arguments=("600",),
+        resources=Resources(cpus=3, memory_mb=1000, wall_time_s=5400),
+    )
+    async with ce.backend() as backend:
+        (handle,) = (await backend.submit(spec)).handles
+        try:
+            await eventually(lambda: local(handle) in ce.batch_jobs(), within=60, every=0.5)
+            job = ce.batch_jobs()[local(handle)]
+        finally:
+            await backend.kill([handle])
+        assert job["RequestCpus"] == "3"
+        # 1000 MiB for three cores: 334 for each.
+        assert job["RequestMemory"] == "1002"
+        assert job["JobTimeLimit"] == "5400"
 
 
 async def test_a_finished_job_is_never_reported_as_running(ce: RealCE) -> None:
@@ -287,6 +311,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.slurm
 async def test_a_handle_drives_every_verb_from_another_process(ce: RealCE) -> None:
     token = ce.token()
     async with ce.backend(token) as backend:

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.ce import RealCE
 from tests.packaging.readme import example
+
+pytestmark = pytest.mark.slurm
 
 
 def test_the_example_runs(ce: RealCE, tmp_path: Path) -> None:

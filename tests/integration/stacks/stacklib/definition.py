@@ -1,11 +1,11 @@
-"""What a stack is made of: `<stack>/stack.toml` and the files beside it."""
+"""What a stack is made of: `<stack>/stack.toml`, what it is based on, and the files beside them."""
 
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from .errors import StackError
 
@@ -18,10 +18,14 @@ class Definition:
     """One stack as its files describe it."""
 
     id: str
+    base: str
+    """The folder of what it shares with other stacks."""
     packages: tuple[str, ...]
     arc_package: str
     queues: tuple[str, ...]
     ports: tuple[str, ...]
+    lrms: Mapping[str, str]
+    """The section of this name in arc.conf."""
     ready_command: tuple[str, ...]
     ready_answer: str
     """What the batch system says to the command when it can run a job."""
@@ -39,14 +43,16 @@ class Definition:
         if not path.is_file():
             known = ", ".join(sorted(p.parent.name for p in STACKS.glob("*/stack.toml")))
             raise StackError(f"no stack {stack_id!r}: {path} is missing. Stacks: {known}")
-        with path.open("rb") as file:
-            data = tomllib.load(file)
+        own = _read(path)
+        data = _merged(_read(STACKS / own["base"] / "base.toml"), own)
         return cls(
             id=stack_id,
+            base=data["base"],
             packages=tuple(data["packages"]),
             arc_package=data["arc_package"],
             queues=tuple(data["queues"]),
             ports=tuple(data["ports"]),
+            lrms=data["lrms"],
             ready_command=tuple(data["ready"]["command"]),
             ready_answer=data["ready"]["answer"],
             daemons={name: daemon["pidfile"] for name, daemon in data["daemons"].items()},
@@ -55,9 +61,9 @@ class Definition:
         )
 
     @property
-    def folder(self) -> Path:
-        """Where the stack's files are."""
-        return STACKS / self.id
+    def folders(self) -> tuple[Path, Path]:
+        """Where the stack's files are: those it shares, then its own, which go before them."""
+        return STACKS / self.base, STACKS / self.id
 
     def suite(self, version: str) -> str:
         """Return the Debian suite that holds this version of the CE."""
@@ -67,13 +73,14 @@ class Definition:
             known = ", ".join(self.suites)
             raise StackError(f"{self.id} has no version {version!r}. Versions: {known}") from None
 
-    def configuration(self, name: str) -> Path:
-        """Return the folder of one configuration: `ce/` for the server, `client.toml`."""
-        folder = self.folder / "config" / name
-        if not folder.is_dir():
-            known = ", ".join(sorted(p.name for p in (self.folder / "config").iterdir()))
+    def configuration(self, name: str) -> tuple[Path, ...]:
+        """Return the folders of one configuration: `ce/` for the server, `client.toml`."""
+        folders = [folder / "config" for folder in self.folders]
+        found = tuple(folder / name for folder in folders if (folder / name).is_dir())
+        if not found:
+            known = ", ".join(sorted({path.name for each in folders for path in each.glob("*")}))
             raise StackError(f"{self.id} has no configuration {name!r}. Configurations: {known}")
-        return folder
+        return found
 
     def check_daemon(self, name: str) -> None:
         """Raise unless the stack has a daemon of this name."""
@@ -81,6 +88,22 @@ class Definition:
             raise StackError(
                 f"{self.id} has no daemon {name!r}. Daemons: {', '.join(self.daemons)}"
             )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return tomllib.load(file)
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Join lists, the base's first, and tables, the own entries first; what is own holds."""
+    merged = {**own, **{name: value for name, value in base.items() if name not in own}}
+    for name in base.keys() & own.keys():
+        if isinstance(own[name], list):
+            merged[name] = [*base[name], *own[name]]
+        elif isinstance(own[name], dict):
+            merged[name] = _merged(base[name], own[name])
+    return merged
 
 
 def render(source: Path, target: Path, values: Mapping[str, str]) -> None:

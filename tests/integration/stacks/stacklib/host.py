@@ -18,8 +18,8 @@ def require_root() -> None:
     """Raise unless this process may make namespaces and mount."""
     if os.geteuid():
         raise CannotRunHereError(
-            "cannot run here as an ordinary user, because the CE and Slurm run jobs as several"
-            " users and their file system is mounted: run it as root"
+            "cannot run here as an ordinary user, because the CE and its batch system run jobs as"
+            " several users and their file system is mounted: run it as root"
         )
 
 

@@ -83,7 +83,8 @@ class _Start:
 
     instance: Instance
     definition: Definition
-    configuration: Path
+    configuration: tuple[Path, ...]
+    """Its folders; what is in a later one holds."""
     rootfs: RootFS
     port: int | None
 
@@ -108,8 +109,12 @@ class _Start:
     def _write_files(self, chosen: dict[str, int]) -> None:
         values = {f"port_{name}": str(port) for name, port in chosen.items()}
         values["daemons"] = "\n".join(" ".join(pair) for pair in self.definition.daemons.items())
+        lrms, queues = self.definition.lrms, self.definition.queues
+        values["lrms"] = "\n".join(f"{name} = {value}" for name, value in lrms.items())
+        values["queues"] = "\n\n".join(f"[queue:{name}]" for name in queues)
         files = self.instance.state / "files"
-        for source in (self.definition.folder / "files", self.configuration / "ce"):
+        sources = [folder / "files" for folder in self.definition.folders]
+        for source in (*sources, *(folder / "ce" for folder in self.configuration)):
             render(source, files, values)
 
     def _describe(self, endpoint: str, pid: int, chosen: dict[str, int]) -> dict[str, Any]:
@@ -142,9 +147,10 @@ class _Start:
         }
 
     def _write_client(self, description: dict[str, Any]) -> None:
-        template = self.configuration / "client.toml"
         values = {name: str(value) for name, value in description.items()}
-        render(template, self.instance.state / "client.toml", values)
+        for folder in self.configuration:
+            if (template := folder / "client.toml").is_file():
+                render(template, self.instance.state / "client.toml", values)
 
 
 def log_files(instance: Instance) -> list[Path]:

@@ -81,6 +81,9 @@ def launch(instance: Instance, rootfs: Path) -> Process:
     process = Process.find(started.pid)
     if process is None:
         raise StackError(f"unshare ended at once; see {instance.log}/init.log")
+    # For a moment it shows no command line yet, which it is recognised by.
+    while process.is_alive and not _is_ours(process, instance):
+        time.sleep(0.001)
     _file(instance).write_text(json.dumps({"pid": process.pid, "started": process.started}))
     return process
 

@@ -84,7 +84,7 @@ class RootFS:
         if not re.match(rf"{re.escape(self.version)}\b", arc_version):
             raise StackError(
                 f"suite {self.definition.suite(self.version)} now holds ARC {arc_version},"
-                f" not {self.version}: correct [suites] in {self.definition.folder}/stack.toml"
+                f" not {self.version}: correct its [suites]"
             )
         (partial / COMPLETE).write_text(json.dumps({"arc_version": arc_version}))
         partial.rename(self.path)

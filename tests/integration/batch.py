@@ -1,0 +1,121 @@
+"""The batch systems behind the real CEs: their jobs, and what holds these up.
+
+A job is named by ARC's short id, which its working directory ends in.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
+
+Run = Callable[..., str]
+"""Runs a command inside the CE and returns its output."""
+
+
+class Batch(ABC):
+    """One batch system. What its verbs do to a job shows in ARC after ``ce.publish()``."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @abstractmethod
+    def jobs(self) -> dict[str, dict[str, str]]:
+        """ARC's short id → the fields that the batch system has of the job."""
+
+    @abstractmethod
+    def closed(self) -> AbstractContextManager[None]:
+        """Start no job meanwhile."""
+
+    @abstractmethod
+    def suspend(self, id_: str) -> None:
+        """Stop a running job where it is. Slurm: OTHER; HTCondor: HELD."""
+
+    @abstractmethod
+    def resume(self, id_: str) -> None:
+        """Let a suspended job go on."""
+
+    @abstractmethod
+    def hold(self, id_: str) -> None:
+        """Keep a job out. Slurm: only one that waits, QUEUING; HTCondor: any, OTHER."""
+
+    @abstractmethod
+    def release(self, id_: str) -> None:
+        """Let a held job in again. One that HTCondor had started before is then removed: ARC asks
+        for no second start."""
+
+
+class Slurm(Batch):
+    def jobs(self) -> dict[str, dict[str, str]]:
+        """As ``scontrol show job`` prints them."""
+        jobs = {}
+        for line in self._run("scontrol", "-o", "show", "job").splitlines():
+            fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            if "WorkDir" in fields:
+                jobs[fields["WorkDir"].rsplit("/", 1)[-1]] = fields
+        return jobs
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        self._run("scontrol", "update", "partitionname=main", "state=DOWN")
+        try:
+            yield
+        finally:
+            self._run("scontrol", "update", "partitionname=main", "state=UP")
+
+    def suspend(self, id_: str) -> None:
+        self._control("suspend", id_)
+
+    def resume(self, id_: str) -> None:
+        self._control("resume", id_)
+
+    def hold(self, id_: str) -> None:
+        self._control("hold", id_)
+
+    def release(self, id_: str) -> None:
+        self._control("release", id_)
+
+    def _control(self, verb: str, id_: str) -> None:
+        self._run("scontrol", verb, self.jobs()[id_]["JobId"])
+
+
+class Condor(Batch):
+    FIELDS = ("Iwd", "ClusterId", "JobStatus", "RequestCpus", "RequestMemory", "JobTimeLimit")
+    LIMIT = "/etc/condor/config.d/99-closed"
+
+    def jobs(self) -> dict[str, dict[str, str]]:
+        """The fields named above, of the jobs that have not left the queue."""
+        jobs = {}
+        for line in self._run("condor_q", "-allusers", "-autoformat:t", *self.FIELDS).splitlines():
+            fields = dict(zip(self.FIELDS, line.split("\t"), strict=True))
+            jobs[fields["Iwd"].rsplit("/", 1)[-1]] = fields
+        return jobs
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        self._run("sh", "-c", f"echo MAX_JOBS_RUNNING = 0 >{self.LIMIT}")
+        try:
+            self._run("condor_reconfig", "-schedd")
+            yield
+        finally:
+            self._run("rm", self.LIMIT)
+            self._run("condor_reconfig", "-schedd")
+
+    def suspend(self, id_: str) -> None:
+        self._control("condor_suspend", id_)
+
+    def resume(self, id_: str) -> None:
+        self._control("condor_continue", id_)
+
+    def hold(self, id_: str) -> None:
+        self._control("condor_hold", id_)
+
+    def release(self, id_: str) -> None:
+        self._control("condor_release", id_)
+
+    def _control(self, command: str, id_: str) -> None:
+        self._run(command, self.jobs()[id_]["ClusterId"])
+
+
+BY_STACK: Mapping[str, type[Batch]] = MappingProxyType({"arc-slurm": Slurm, "arc-condor": Condor})
