@@ -1,8 +1,15 @@
 """Submit, watch, kill and purge jobs on NorduGrid ARC 7 Computing Elements over REST."""
 
 from arcbackend.backend import ARCBackend
-from arcbackend.config import ARCConfig, Batches, Limits, Retries, Timeouts
-from arcbackend.contract import Cancellable, JobBackend, Monitor, Purgeable, Submitter
+from arcbackend.config import ARCConfig, Batches, Limits, Polling, Retries, Timeouts
+from arcbackend.contract import (
+    Cancellable,
+    JobBackend,
+    Monitor,
+    OutputRetriever,
+    Purgeable,
+    Submitter,
+)
 from arcbackend.credentials import (
     BearerToken,
     CredentialKind,
@@ -20,26 +27,51 @@ from arcbackend.errors import (
     SubmissionRefused,
     TransportError,
 )
+from arcbackend.events import (
+    EVENT_ADAPTER,
+    CEBack,
+    CEUnreachable,
+    EventsMissed,
+    JobEvent,
+    PollerEvent,
+    SeenBy,
+)
+from arcbackend.lifecycle.policy import (
+    HoldPolicy,
+    KillPolicy,
+    LostPolicy,
+    OutputPolicy,
+    Policy,
+    PurgePolicy,
+)
 from arcbackend.models import (
     CopyVars,
     FileRef,
     JobHandle,
     JobID,
+    JobOutput,
     JobStatus,
     OpOutcome,
     OutputMember,
     OutputSpec,
+    RefusedMember,
     Resources,
     Submission,
     SubmissionSpec,
 )
+from arcbackend.polling.poller import Poller, merge
+from arcbackend.polling.snapshot import PollerSnapshot
+from arcbackend.polling.subscription import Subscription
 
 __all__ = [
+    "EVENT_ADAPTER",
     "ARCBackend",
     "ARCConfig",
     "AuthenticationError",
     "Batches",
     "BearerToken",
+    "CEBack",
+    "CEUnreachable",
     "Cancellable",
     "ConfigurationError",
     "CopyVars",
@@ -47,27 +79,45 @@ __all__ = [
     "CredentialProvider",
     "CredentialRequirements",
     "CredentialSet",
+    "EventsMissed",
     "FileRef",
+    "HoldPolicy",
     "InterCEdeError",
     "JobBackend",
+    "JobEvent",
     "JobHandle",
     "JobID",
+    "JobOutput",
     "JobStatus",
+    "KillPolicy",
     "Limits",
+    "LostPolicy",
     "Monitor",
     "OpOutcome",
     "OutputMember",
+    "OutputPolicy",
+    "OutputRetriever",
     "OutputSpec",
+    "Policy",
+    "Poller",
+    "PollerEvent",
+    "PollerSnapshot",
+    "Polling",
     "ProtocolError",
+    "PurgePolicy",
     "Purgeable",
+    "RefusedMember",
     "Resources",
     "Retries",
+    "SeenBy",
     "StaticCredentials",
     "Submission",
     "SubmissionRefused",
     "SubmissionSpec",
     "Submitter",
+    "Subscription",
     "Timeouts",
     "TransportError",
     "X509Proxy",
+    "merge",
 ]

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from arcbackend.config import ARCConfig
 from arcbackend.credentials import CredentialProvider, CredentialRequirements
+from arcbackend.ends import Ends
 from arcbackend.jobids import job_id, resolve
+from arcbackend.lifecycle.policy import Policy
 from arcbackend.listing import LiveListing
 from arcbackend.models import (
     CopyVars,
     JobHandle,
     JobID,
+    JobOutput,
     JobStatus,
     OpOutcome,
     Submission,
     SubmissionSpec,
 )
+from arcbackend.output.retrieve import Retriever
 from arcbackend.plan import copy_index
+from arcbackend.polling.poller import Poller, open_poller
 from arcbackend.recovery import jobs_named
 from arcbackend.removal import Remover
 from arcbackend.session import Session
@@ -50,6 +57,9 @@ class ARCBackend:
         ConfigurationError: the configuration cannot work.
     """
 
+    destructive = False
+    """`fetch_output` leaves the CE as it is."""
+
     def __init__(
         self, config: ARCConfig | Mapping[str, Any], credentials: CredentialProvider
     ) -> None:
@@ -57,10 +67,12 @@ class ARCBackend:
             config = ARCConfig.from_dict(dict(config))
         self._config = config
         self._session = Session(config, credentials)
-        listing = LiveListing(self._session, config.live_listing, config.live_listing_budget)
+        self._listing = LiveListing(self._session, config.live_listing, config.live_listing_budget)
         ids = config.batches.ids
-        self._reader = StatusReader(self._session, listing, ids)
-        self._remover = Remover(self._session, listing, self._reader, ids)
+        self._ends = Ends(self._session)
+        self._reader = StatusReader(self._session, self._listing, self._ends, ids)
+        self._remover = Remover(self._session, self._listing, self._reader, ids)
+        self._retriever = Retriever(self._session, self._listing, config)
 
     def __repr__(self) -> str:
         """The CE's endpoint."""
@@ -156,6 +168,28 @@ class ARCBackend:
         refs = resolve(self._config.endpoint, ids)
         return await self._remover.purge(refs)
 
+    async def fetch_output(
+        self, ids: Sequence[JobID | JobHandle], dest: Path | str
+    ) -> Mapping[JobID, JobOutput]:
+        """Fetch what each job left into ``dest/<the CE's id of the job>/``.
+
+        Everything that the job kept is streamed to disk file by file, within the configuration's
+        `Limits`; what is not fetched is told, member by member. The CE is left as it is: fetching
+        again gives the same, and replaces what is there. A job that is not over is fetched as far
+        as it got, and marked incomplete. Needs the scope compute.read. docs/explanation/outputs.md
+        tells how hostile names, links and limits are dealt with.
+
+        Args:
+            ids: the jobs. With a bare id, the CE is asked which files are stdout and stderr.
+            dest: a directory; made if it is not there.
+
+        Raises:
+            ConfigurationError: an id that is none, or of another CE; ``dest`` cannot be written to.
+            AuthenticationError, TransportError, ProtocolError: the whole failed. What was fetched
+                before is on disk.
+        """
+        return await self._retriever.fetch(ids, Path(dest))
+
     async def find(self, submission: str) -> Sequence[JobHandle]:
         """Find the jobs of a submission by its name, on the CE.
 
@@ -181,3 +215,28 @@ class ARCBackend:
                 )
             )
         return sorted(handles, key=lambda handle: handle.copy_index)
+
+    def poller(self, policy: Policy | Path | str = "report") -> AbstractAsyncContextManager[Poller]:
+        """Follow jobs by batched polls: ``async with backend.poller() as poller``.
+
+        The poller's tasks end with the block, and what the block raises comes out as it is.
+
+        Args:
+            policy: what to do about held, lost and killed jobs: a `Policy`, the path of its file,
+                or the name of one that ships; the default reports held jobs and kills nothing.
+
+        Raises:
+            ConfigurationError: there is no such policy, or it is none.
+        """
+        loaded = Policy.load(policy)
+        return open_poller(
+            lambda: Poller(
+                session=self._session,
+                config=self._config,
+                listing=self._listing,
+                ends=self._ends,
+                remover=self._remover,
+                retriever=self._retriever,
+                policy=loaded,
+            )
+        )

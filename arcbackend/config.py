@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from arcbackend.errors import ConfigurationError
 from arcbackend.jobids import canonical_endpoint
-from arcbackend.models import QueueName
+from arcbackend.models import QueueName, Value
+from arcbackend.validation import read_toml, validated
 
-__all__ = ["ARCConfig", "Batches", "Limits", "Retries", "Timeouts"]
+__all__ = ["ARCConfig", "Batches", "Limits", "Polling", "Retries", "Timeouts"]
 
 _KiB, _MiB, _GiB = 2**10, 2**20, 2**30
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    # Inputs are hidden in validation errors: a value may be a misplaced secret.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-
-class Timeouts(_Section):
+class Timeouts(Value):
     """How long each step of a request may take, in seconds."""
 
     connect: _Seconds = 10.0
@@ -44,22 +36,28 @@ class Timeouts(_Section):
     reply under way, finding out which jobs exist, killing and cleaning them."""
 
 
-class Limits(_Section):
+class Limits(Value):
     """What is refused."""
 
     max_total_bytes: int = Field(default=10 * _GiB, gt=0)
     """Outputs of one job, and of one call, in bytes."""
     max_files: int = Field(default=100_000, gt=0)
-    """Output files of one job."""
+    """Output files of one job, its directories included."""
+    max_depth: int = Field(default=32, ge=0)
+    """Directories below one another, of one job's output."""
     max_file_bytes: int = Field(default=5 * _GiB, gt=0)
     """One output file, and one staged input file, in bytes."""
     transfer_timeout: _Seconds = 3600.0
     """One file's transfer, retries included, in seconds."""
+    stall_timeout: _Seconds = 60.0
+    """Silence in the download of one file, in seconds; then it is tried again (`Retries`)."""
+    keep_free_bytes: int = Field(default=256 * _MiB, ge=0)
+    """Free space that downloads leave on the file system they go to, in bytes."""
     max_answer_bytes: int = Field(default=256 * _MiB, gt=0)
     """One answer of the CE other than a file, in bytes."""
 
 
-class Retries(_Section):
+class Retries(Value):
     """Repeating requests that do no harm when repeated. Submissions never are."""
 
     attempts: int = Field(default=3, ge=1, le=20)
@@ -70,7 +68,7 @@ class Retries(_Section):
     """Longest wait, in seconds; a longer ``Retry-After`` of the CE is cut to it."""
 
 
-class Batches(_Section):
+class Batches(Value):
     """How much goes into one request."""
 
     ids: int = Field(default=10_000, ge=1, le=40_000)
@@ -84,7 +82,24 @@ class Batches(_Section):
     """Copies asked with one ``instances=`` request (ARC REST 1.1)."""
 
 
-class ARCConfig(_Section):
+class Polling(Value):
+    """How often a poller looks, in seconds, and how much it keeps for slow readers."""
+
+    listing: _Seconds = 10.0
+    """Between two live listings, which tell that jobs are over; longer where the CE is slow."""
+    documents: _Seconds = 15.0
+    """Between two looks at the documents of a job whose state is new."""
+    documents_max: _Seconds = 600.0
+    """What that grows to while a job stays in its state."""
+    backoff_max: _Seconds = 300.0
+    """Between two tries to ask a CE that does not answer, at most."""
+    buffer: int = Field(default=10_000, ge=1)
+    """Events that are kept for one subscriber who is not reading."""
+    patience: _Seconds = 1.0
+    """How long polling waits for a subscriber whose buffer is full, before it misses events."""
+
+
+class ARCConfig(Value):
     """Configuration of an `ARCBackend`."""
 
     endpoint: Annotated[str, AfterValidator(canonical_endpoint)]
@@ -120,6 +135,8 @@ class ARCConfig(_Section):
     """Retries."""
     batches: Batches = Batches()
     """Batch sizes."""
+    polling: Polling = Polling()
+    """The poller."""
 
     @model_validator(mode="after")
     def _one_trust_anchor(self) -> Self:
@@ -134,10 +151,7 @@ class ARCConfig(_Section):
         Raises:
             ConfigurationError: naming each field at fault.
         """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ConfigurationError(_explain(error)) from None
+        return validated(cls, data, "configuration")
 
     @classmethod
     def from_toml(cls, path: Path | str) -> Self:
@@ -146,20 +160,4 @@ class ARCConfig(_Section):
         Raises:
             ConfigurationError: the file cannot be read, is not TOML, or names each field at fault.
         """
-        try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigurationError(f"cannot read the configuration {path}: {error}") from None
-        try:
-            return cls.from_dict(data)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{path}: {error.message}") from None
-
-
-def _explain(error: ValidationError) -> str:
-    """One line per fault, without the values: a value may be a misplaced secret."""
-    faults = (
-        f"{'.'.join(str(part) for part in fault['loc']) or 'configuration'}: {fault['msg']}"
-        for fault in error.errors(include_url=False, include_input=False)
-    )
-    return "; ".join(faults)
+        return read_toml(Path(path), "configuration", cls.from_dict)

@@ -6,19 +6,21 @@ arcbackend imports nothing from interCEde: a backend qualifies by having the rig
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from arcbackend.models import (
     CopyVars,
     JobHandle,
     JobID,
+    JobOutput,
     JobStatus,
     OpOutcome,
     Submission,
     SubmissionSpec,
 )
 
-__all__ = ["Cancellable", "JobBackend", "Monitor", "Purgeable", "Submitter"]
+__all__ = ["Cancellable", "JobBackend", "Monitor", "OutputRetriever", "Purgeable", "Submitter"]
 
 
 @runtime_checkable
@@ -44,6 +46,20 @@ class Monitor(Protocol):
 @runtime_checkable
 class JobBackend(Submitter, Monitor, Protocol):
     """The least that a backend has."""
+
+
+@runtime_checkable
+class OutputRetriever(Protocol):
+    """Fetches what jobs left."""
+
+    destructive: bool
+    """Whether fetching removes the output from the CE."""
+
+    async def fetch_output(
+        self, ids: Sequence[JobID | JobHandle], dest: Path | str
+    ) -> Mapping[JobID, JobOutput]:
+        """Fetch the output of each job below ``dest``."""
+        ...
 
 
 @runtime_checkable

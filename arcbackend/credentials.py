@@ -15,7 +15,9 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Literal, Protocol, Self, overload, runtime_checkable
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretBytes, SecretStr
+from pydantic import AwareDatetime, SecretBytes, SecretStr
+
+from arcbackend.models import Value
 
 __all__ = [
     "BearerToken",
@@ -35,13 +37,7 @@ class CredentialKind(StrEnum):
     PROXY = "proxy"
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-
-class BearerToken(_Value):
+class BearerToken(Value):
     """A bearer token (RFC 6750), e.g. a WLCG JWT."""
 
     value: SecretStr
@@ -54,7 +50,7 @@ class BearerToken(_Value):
         return self.expires_at or _jwt_expiry(self.value.get_secret_value())
 
 
-class X509Proxy(_Value):
+class X509Proxy(Value):
     """An X.509 proxy: certificate, key and full chain."""
 
     pem: SecretBytes
@@ -67,7 +63,7 @@ class X509Proxy(_Value):
         return self.expires_at
 
 
-class CredentialSet(_Value):
+class CredentialSet(Value):
     """The credentials for one operation."""
 
     token: BearerToken | None = None
@@ -89,7 +85,7 @@ class CredentialSet(_Value):
         return min((end for end in ends if end is not None), default=None)
 
 
-class CredentialRequirements(_Value):
+class CredentialRequirements(Value):
     """What one operation on one CE needs."""
 
     resource: str

@@ -10,19 +10,28 @@ import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NewType
+from typing import Annotated, Any, NewType
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretBytes
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    field_serializer,
+)
 
 __all__ = [
     "CopyVars",
     "FileRef",
     "JobHandle",
     "JobID",
+    "JobOutput",
     "JobStatus",
     "OpOutcome",
     "OutputMember",
     "OutputSpec",
+    "RefusedMember",
     "Resources",
     "Submission",
     "SubmissionSpec",
@@ -32,7 +41,9 @@ JobID = NewType("JobID", str)
 """The canonical string form of a job's identity: ``https://host:port/arex/rest/1.0/jobs/<id>``."""
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
+    """Base of the public values."""
+
     # Inputs are hidden in validation errors: they may be secrets.
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
@@ -75,7 +86,7 @@ class JobStatus(StrEnum):
         return self in (JobStatus.DONE, JobStatus.FAILED, JobStatus.ABORTED)
 
 
-class FileRef(_Value):
+class FileRef(Value):
     """One input file of a job."""
 
     name: _Text
@@ -96,7 +107,7 @@ class FileRef(_Value):
         return None if self.url else Path(self.source)
 
 
-class OutputMember(_Value):
+class OutputMember(Value):
     """One output to keep or to upload."""
 
     pattern: _Text
@@ -105,7 +116,7 @@ class OutputMember(_Value):
     """A URL to which the CE uploads it after the job; None: kept on the CE for retrieval."""
 
 
-class OutputSpec(_Value):
+class OutputSpec(Value):
     """What is kept of a job's session directory besides stdout, stderr and the CE's log."""
 
     members: tuple[OutputMember, ...] = ()
@@ -114,7 +125,7 @@ class OutputSpec(_Value):
     """Keep everything that the job leaves in its session directory."""
 
 
-class Resources(_Value):
+class Resources(Value):
     """What a job asks of the batch system."""
 
     cpus: int = Field(default=1, ge=1)
@@ -128,7 +139,7 @@ class Resources(_Value):
     """Queue; None: the backend's configured queue."""
 
 
-class SubmissionSpec(_Value):
+class SubmissionSpec(Value):
     """One job description, for one job or many copies of it."""
 
     executable: _Text = Field(min_length=1)
@@ -151,7 +162,7 @@ class SubmissionSpec(_Value):
     """Begins the job's name in the batch system; None: ``arcbackend``."""
 
 
-class CopyVars(_Value):
+class CopyVars(Value):
     """What is particular to one copy of a spec."""
 
     environment: Mapping[str, _Text] = Field(default_factory=dict)
@@ -160,7 +171,7 @@ class CopyVars(_Value):
     """File name → contents, staged into the session directory as files of mode 0600."""
 
 
-class JobHandle(_Value):
+class JobHandle(Value):
     """The durable identity of one job: enough, alone, to drive any verb from another process.
 
     ``model_dump_json()`` and ``model_validate_json()`` carry it over a restart.
@@ -178,7 +189,7 @@ class JobHandle(_Value):
     """Name of the file in the session directory with standard error."""
 
 
-class Submission(_Value):
+class Submission(Value):
     """What became of each copy: every copy index is in exactly one of the two."""
 
     handles: tuple[JobHandle, ...] = ()
@@ -187,7 +198,49 @@ class Submission(_Value):
     """Copy index → why there is no such job."""
 
 
-class OpOutcome(_Value):
+class RefusedMember(Value):
+    """One member of a job's output that was not fetched."""
+
+    name: str
+    """Its path in the session directory, printable: bytes that are no text are escaped."""
+    reason: str
+    """Why."""
+
+
+class JobOutput(Value):
+    """What was fetched of one job: a manifest of paths."""
+
+    directory: Path | None = None
+    """``dest/<the CE's id of the job>``; None if nothing was fetched."""
+    stdout: Path | None = None
+    """Standard output; None if the job discarded it or left none."""
+    stderr: Path | None = None
+    """Standard error; the same as ``stdout`` if the job joined them."""
+    log: Path | None = None
+    """The CE's own log of the job (A-REX: ``diagnose/errors``); None if it has none."""
+    files: tuple[Path, ...] = ()
+    """What the payload left and the job kept, sorted; never one of the three above. Names on disk
+    are byte for byte the payload's: where one is not UTF-8, ``os.fsencode`` gives it back."""
+    refused: tuple[RefusedMember, ...] = ()
+    """What was not fetched, and why, sorted by name."""
+    size: int = 0
+    """Bytes fetched, of all files together."""
+    complete: bool = False
+    """True if the job is over and all that it kept is here."""
+    reason: str | None = None
+    """Why it is not complete."""
+
+    @field_serializer(
+        "directory", "stdout", "stderr", "log", "files", when_used="json", return_type=Any
+    )
+    def _as_text(self, value: Path | tuple[Path, ...] | None) -> Any:
+        # JSON is text, and a hostile name may be none: that must not make the manifest unprintable.
+        if isinstance(value, tuple):
+            return [self._as_text(path) for path in value]
+        return None if value is None else os.fsencode(value).decode("utf-8", "backslashreplace")
+
+
+class OpOutcome(Value):
     """What became of one job in a kill or a purge."""
 
     ok: bool

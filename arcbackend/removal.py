@@ -7,11 +7,13 @@ first, and send the CE only what makes sense. The table of outcomes: docs/refere
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from arcbackend.bulk import ask_all
 from arcbackend.jobids import JobRef
+from arcbackend.lifecycle.definition import JOB, Verb, worded
+from arcbackend.lifecycle.policy import Policy
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobID, OpOutcome
 from arcbackend.protocol.messages import Request
@@ -22,8 +24,8 @@ from arcbackend.status import StatusReader
 
 __all__ = ["Remover"]
 
-_UNKNOWN = OpOutcome(ok=False, reason="the CE knows no such job")
-_GONE = frozenset({WIPED, UNKNOWN_JOB})
+# These verbs know no policy but the default: a poller has one.
+_MACHINE = JOB.under(Policy())
 
 
 class Remover:
@@ -48,43 +50,40 @@ class Remover:
         """Ask the CE to kill each job that is not over."""
         if not refs:
             return {}
-        live = await self._listing.late_states()
-        outcomes: dict[str, OpOutcome] = {}
+        states = await self._listing.late_states()
         # Listed as expired, a job may be one whose files are just being moved: asked once more.
-        expired = [ref.local for ref in refs if live.get(ref.local) == WIPED]
-        for local, state in (await self._reader.states(expired)).items():
-            if state in _GONE:
-                outcomes[local] = _UNKNOWN
-        for ref in refs:
-            state = live.get(ref.local, "")
-            if state in TERMINAL:
-                outcomes[ref.local] = OpOutcome(ok=False, reason="the job is already over")
-            elif state == "KILLING":
-                outcomes[ref.local] = OpOutcome(ok=True, reason="the job was being killed already")
-        rest = [ref.local for ref in refs if ref.local not in outcomes]
+        expired = [ref.local for ref in refs if states.get(ref.local) == WIPED]
+        states |= await self._reader.states(expired)
         builder = await self._session.builder()
-        outcomes |= await self._mark(builder.kill, rest)
-        return {ref.id: outcomes[ref.local] for ref in refs}
+        return await self._decide("kill", builder.kill, refs, states)
 
     async def purge(self, refs: Sequence[JobRef]) -> dict[JobID, OpOutcome]:
         """Ask the CE to remove each job that is over, with its files."""
         if not refs:
             return {}
         live = await self._listing.late_states()
-        outcomes: dict[str, OpOutcome] = {}
-        over = [ref.local for ref in refs if live.get(ref.local) in TERMINAL]
         other = [ref.local for ref in refs if live.get(ref.local) not in TERMINAL]
-        for local, state in (await self._reader.states(other, live=live)).items():
-            if state in TERMINAL:
-                over.append(local)  # ended between the two looks
-            elif state in _GONE:
-                outcomes[local] = _UNKNOWN
-            else:
-                outcomes[local] = OpOutcome(
-                    ok=False, reason=f"the job is not over ({state}): kill it first, or wait"
-                )
+        states = live | await self._reader.states(other, live=live)
         builder = await self._session.builder()
-        outcomes |= await self._mark(builder.clean, over)
+        return await self._decide("purge", builder.clean, refs, states)
+
+    async def _decide(
+        self,
+        verb: Verb,
+        build: Callable[[Sequence[str]], Request],
+        refs: Sequence[JobRef],
+        states: Mapping[str, str],
+    ) -> dict[JobID, OpOutcome]:
+        """What the machine says of each job, and, where that is up to the CE, what the CE says."""
+        outcomes: dict[str, OpOutcome] = {}
+        asked: list[str] = []
+        for ref in refs:
+            settled = _settled(verb, states.get(ref.local, ""))
+            if settled is None:
+                asked.append(ref.local)
+            else:
+                outcomes[ref.local] = settled
+        outcomes |= await self._mark(build, asked)
         return {ref.id: outcomes[ref.local] for ref in refs}
 
     async def _mark(
@@ -94,9 +93,18 @@ class Remover:
         return {local: _outcome(answer) for local, answer in answers.items()}
 
 
+def _settled(verb: Verb, arc_state: str) -> OpOutcome | None:
+    """What a verb says of a job in this state; None: the CE must be asked."""
+    unseen = _MACHINE.states[_MACHINE.initial]
+    outcome = _MACHINE.settled(verb, _MACHINE.by_arc_state.get(arc_state, unseen))
+    return outcome and worded(outcome, {"state": arc_state})
+
+
 def _outcome(answer: JobAnswer) -> OpOutcome:
     if answer.code == HTTPStatus.NOT_FOUND:
-        return _UNKNOWN
+        answered = _settled("kill", UNKNOWN_JOB)
+        assert answered is not None  # (the machine is checked when it is loaded)
+        return answered
     if answer.code < HTTPStatus.BAD_REQUEST:
         return OpOutcome(ok=True)
     return OpOutcome(ok=False, reason=f"the CE refused: {answer.reason or answer.code}")

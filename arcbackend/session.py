@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from http import HTTPStatus
 
 import structlog
 import trio
 
 from arcbackend.config import ARCConfig
 from arcbackend.credentials import CredentialKind, CredentialProvider, CredentialSet
-from arcbackend.errors import AuthenticationError, ConfigurationError, ProtocolError
+from arcbackend.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InterCEdeError,
+    ProtocolError,
+)
 from arcbackend.protocol import requests, responses
 from arcbackend.protocol.messages import Operation, Request, Response
-from arcbackend.transport import Transport, TransportSettings
+from arcbackend.transport import StreamedResponse, Transport, TransportSettings
 from arcbackend.wallet import Wallet
 
 __all__ = ["Session"]
@@ -27,6 +34,7 @@ _KINDS = {
     "token+proxy": frozenset({CredentialKind.TOKEN, CredentialKind.PROXY}),
 }
 _VERSIONS: tuple[requests.RestVersion, ...] = ("1.1", "1.0")
+_ERROR_BODY = 4096
 # RFC 6750, section 2.1: b64token. Anything else could forge header fields.
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
@@ -81,11 +89,10 @@ class Session:
             AuthenticationError, TransportError, ProtocolError, SubmissionRefused: the whole
                 operation failed.
         """
-        scopes = frozenset({request.scope.value}) if request.scope else frozenset()
         refused: CredentialSet | None = None
         while True:
             # The token itself is in no local variable: tracebacks may show those.
-            held = await self._wallet.get(scopes, refused=refused) if scopes else None
+            held = await self._credentials(request, refused)
             response = await self._transport.send(
                 request,
                 authorization=self._authorization(held),
@@ -95,16 +102,66 @@ class Session:
             error = responses.failure(request, response, self.endpoint)
             if error is None:
                 return response
-            if not isinstance(error, AuthenticationError) or error.missing_scope:
-                raise error
-            # The CE ties an identity, or the lack of one, to the connection: none may be reused.
-            await self._transport.discard(self._authorization(held))
-            if held is None or refused is not None:
-                raise error
-            if await self._wallet.get(scopes, refused=held) is held:
-                raise error  # the provider has nothing else to offer
-            refused = held
-            _log.info("credentials.replaced", ce=self.endpoint, operation=request.operation.value)
+            refused = await self._give_up(request, held, refused, error)
+
+    @asynccontextmanager
+    async def stream(
+        self, request: Request, *, read_timeout: float
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Send a request and stream its answer, with the same care as `call`.
+
+        Args:
+            request: what to send.
+            read_timeout: seconds between two pieces of the answer. Its whole time is the caller's
+                to bound.
+
+        Raises:
+            AuthenticationError, TransportError, ProtocolError: as `call`; the latter two also while
+                the answer is read.
+        """
+        refused: CredentialSet | None = None
+        while True:
+            held = await self._credentials(request, refused)
+            async with self._transport.stream(
+                request, authorization=self._authorization(held), read_timeout=read_timeout
+            ) as answer:
+                if answer.status < HTTPStatus.MULTIPLE_CHOICES:
+                    yield answer
+                    return
+                response = Response(
+                    answer.status, answer.reason, answer.headers, await _beginning(answer)
+                )
+                error = responses.failure(request, response, self.endpoint)
+                if error is None:
+                    yield answer
+                    return
+            refused = await self._give_up(request, held, refused, error)
+
+    async def _credentials(
+        self, request: Request, refused: CredentialSet | None
+    ) -> CredentialSet | None:
+        if request.scope is None:
+            return None
+        return await self._wallet.get(frozenset({request.scope.value}), refused=refused)
+
+    async def _give_up(
+        self,
+        request: Request,
+        held: CredentialSet | None,
+        refused: CredentialSet | None,
+        error: InterCEdeError,
+    ) -> CredentialSet:
+        """Return credentials that the CE refused; raise the error if no others would help."""
+        if not isinstance(error, AuthenticationError) or error.missing_scope:
+            raise error
+        # The CE ties an identity, or the lack of one, to the connection: none may be reused.
+        await self._transport.discard(self._authorization(held))
+        if held is None or refused is not None:
+            raise error
+        if await self._credentials(request, held) is held:
+            raise error  # the provider has nothing else to offer
+        _log.info("credentials.replaced", ce=self.endpoint, operation=request.operation.value)
+        return held
 
     async def _version(self) -> requests.RestVersion:
         if self._fixed_version is not None:
@@ -131,6 +188,16 @@ class Session:
                 ce=self.endpoint,
             )
         return f"Bearer {token.value.get_secret_value().strip()}"
+
+
+async def _beginning(answer: StreamedResponse) -> bytes:
+    """The first bytes of an error's body, or all if it is short: enough to tell what it means."""
+    body = bytearray()
+    async for chunk in answer:
+        body += chunk
+        if len(body) >= _ERROR_BODY:
+            break
+    return bytes(body)
 
 
 def _settings(config: ARCConfig) -> TransportSettings:

@@ -27,7 +27,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -215,7 +215,11 @@ class Transport:
         return await self._repeat(call, self._receive)
 
     def stream(
-        self, request: Request, *, authorization: str | None = None
+        self,
+        request: Request,
+        *,
+        authorization: str | None = None,
+        read_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[StreamedResponse]:
         """Send a request and stream its answer; tried again as `send` does until its head is here.
 
@@ -225,11 +229,12 @@ class Transport:
         Args:
             request: what to send.
             authorization: the value of the Authorization header; None: no identity.
+            read_timeout: seconds between two pieces of the answer, instead of the settings'.
 
         Raises:
             TransportError, ProtocolError, ConfigurationError: as `send`, also while iterating.
         """
-        return self._stream(_Call(request, _Secret(authorization)))
+        return self._stream(_Call(request, _Secret(authorization), read_timeout=read_timeout))
 
     async def discard(self, authorization: str | None) -> None:
         """Close every connection of an identity: at once if idle, else after its request.
@@ -328,7 +333,10 @@ class Transport:
         else:
             fields.append((b"content-length", b"%d" % call.content_length))
         # The target goes out as it stands: httpx would normalise its percent escapes.
-        extensions = {"timeout": self._timeouts, "target": request.target.encode("ascii")}
+        timeouts = self._timeouts
+        if call.read_timeout is not None:
+            timeouts = {**timeouts, "read": call.read_timeout}
+        extensions = {"timeout": timeouts, "target": request.target.encode("ascii")}
         return httpx.Request(
             request.method, self._url, headers=fields, stream=body, extensions=extensions
         )
@@ -411,6 +419,7 @@ class _Call:
     secret: _Secret
     content: Callable[[], AsyncIterable[bytes]] | None = None
     content_length: int | None = None
+    read_timeout: float | None = None
 
     def fault(self) -> str | None:
         """What cannot be written as HTTP, without quoting it: it may be a secret."""
@@ -582,7 +591,10 @@ class _Exchange:
     def translate(self, exc: BaseException) -> tuple[InterCEdeError, BaseException | None]:
         """What to raise for an exception of the network's, and what to chain to it."""
         operation = str(self.call.request.operation)
-        failure = explain(exc, self._transport._limits, operation, self.call.secret.redact)
+        limits = self._transport._limits
+        if self.call.read_timeout is not None:
+            limits = replace(limits, read=self.call.read_timeout)
+        failure = explain(exc, limits, operation, self.call.secret.redact)
         self.again = failure.again
         self._failure = failure.error.message
         return failure.error, failure.cause

@@ -32,6 +32,8 @@ class Operation(StrEnum):
     JOBS_KILL = "jobs.kill"
     JOBS_CLEAN = "jobs.clean"
     SESSION_PUT = "session.put"
+    SESSION_LIST = "session.list"
+    SESSION_GET = "session.get"
     DIAGNOSE = "jobs.diagnose"
 
 

@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import quote
 
 from arcbackend.protocol.messages import Operation, Request, Scope
 
-__all__ = ["MAX_ID_LIST_BYTES", "RequestBuilder", "RestVersion", "id_batches", "versions"]
+__all__ = [
+    "MAX_ID_LIST_BYTES",
+    "RequestBuilder",
+    "RestVersion",
+    "from_byte",
+    "id_batches",
+    "is_sendable",
+    "versions",
+]
 
 RestVersion = Literal["1.0", "1.1"]
 
 MAX_ID_LIST_BYTES = 2**20 - 1
 """A-REX reads 1 MiB of an id list and silently drops the rest (``ParseJobIds`` in rest.cpp)."""
 
+MAX_REQUEST_LINE = 4096
+"""A-REX reads lines of so many bytes (``PayloadHTTPIn::readline`` in hed/mcc/http)."""
+
 _ACCEPT_JSON = {"Accept": "application/json"}
+_ACCEPT_XML = {"Accept": "text/xml"}
 # Exactly this: with "; charset=utf-8" behind it A-REX drops every id and still answers 201.
 _SEND_JSON = {**_ACCEPT_JSON, "Content-Type": "application/json"}
 _DESCRIPTION_TYPES = {"adl": "application/xml", "xrsl": "application/rsl"}
@@ -114,6 +126,33 @@ class RequestBuilder:
             ids=1,
         )
 
+    def list_directory(self, local: str, path: bytes = b"", *, sizes: bool = False) -> Request:
+        """List a directory of a job's session directory, or that itself.
+
+        With ``sizes`` in XML, which alone has them, but is not well-formed as soon as a name holds
+        a control character or is no UTF-8. Else in JSON, which can always be read.
+        """
+        return Request(
+            Operation.SESSION_LIST,
+            "GET",
+            f"{self._jobs}/{local}/session/{escape_path(path)}",
+            Scope.READ,
+            idempotent=True,
+            headers=_ACCEPT_XML if sizes else _ACCEPT_JSON,
+            ids=1,
+        )
+
+    def get_file(self, local: str, path: bytes) -> Request:
+        """Download a file of a job's session directory."""
+        return Request(
+            Operation.SESSION_GET,
+            "GET",
+            f"{self._jobs}/{local}/session/{escape_path(path)}",
+            Scope.READ,
+            idempotent=True,
+            ids=1,
+        )
+
     def diagnose(self, local: str, item: str) -> Request:
         """Read one item of a job's control data (``errors``, ``failed``, ``description``, …)."""
         return Request(
@@ -145,6 +184,16 @@ class RequestBuilder:
             body=body,
             ids=len(ids),
         )
+
+
+def from_byte(request: Request, offset: int) -> Request:
+    """The same download, from a byte on: A-REX honours a range with a beginning, and no other."""
+    return replace(request, headers={**request.headers, "Range": f"bytes={offset}-"})
+
+
+def is_sendable(request: Request) -> bool:
+    """Tell whether A-REX reads the request line to its end: it closes the connection otherwise."""
+    return len(f"{request.method} {request.target} HTTP/1.1") < MAX_REQUEST_LINE
 
 
 def escape_path(name: bytes) -> str:

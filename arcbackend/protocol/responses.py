@@ -50,7 +50,9 @@ _BUSY = frozenset(
     }
 )
 
-_ABOUT_ONE_JOB = frozenset({Operation.SESSION_PUT, Operation.DIAGNOSE})
+_ABOUT_ONE_JOB = frozenset(
+    {Operation.SESSION_PUT, Operation.SESSION_LIST, Operation.SESSION_GET, Operation.DIAGNOSE}
+)
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -119,7 +121,8 @@ def clean_text(text: str, most: int = _MAX_TEXT) -> str:
 def failure(request: Request, response: Response, ce: str) -> InterCEdeError | None:
     """The exception that the response means for the whole operation; None if there is none.
 
-    A 404 to a request about one job is None: it speaks of the job, not of the operation.
+    A 404 to a request about one job is None: it speaks of the job, not of the operation. So is a
+    416 to one for a part of a file.
     """
     if response.status < HTTPStatus.MULTIPLE_CHOICES:
         return None
@@ -138,7 +141,9 @@ def failure(request: Request, response: Response, ce: str) -> InterCEdeError | N
         full = _CE_FULL in response.reason
         refused = SubmissionRefused(f"the CE refused the request: {said}", **context)
         return None if full else refused
-    if response.status == HTTPStatus.NOT_FOUND and request.operation in _ABOUT_ONE_JOB:
+    missing = response.status == HTTPStatus.NOT_FOUND and request.operation in _ABOUT_ONE_JOB
+    beyond = response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    if missing or (beyond and "Range" in request.headers):
         return None
     return ProtocolError(f"HTTP {response.status} {said}", excerpt=response.body, **context)
 

@@ -13,11 +13,15 @@ from xml.etree import ElementTree as ET
 import trio
 
 from arcbackend import ARCConfig, TransportError
+from arcbackend.ends import Ends
 from arcbackend.jobids import JobRef, resolve
+from arcbackend.listing import LiveListing
 from arcbackend.protocol import responses
 from arcbackend.protocol.messages import Operation, Request, Response
 from arcbackend.protocol.requests import RequestBuilder, RestVersion
+from arcbackend.removal import Remover
 from arcbackend.session import Session
+from arcbackend.status import StatusReader
 from tests.pure.replies import CE, job, reply
 
 Hook: TypeAlias = Callable[[Request], Awaitable[Response | None]]
@@ -230,3 +234,13 @@ def for_each(code: str, only: Sequence[str] | None = None) -> Hook:
         )
 
     return hook
+
+
+def reader_of(ce: FakeSession, listing: LiveListing, batch: int = 100) -> StatusReader:
+    """The status verb on this CE."""
+    return StatusReader(ce, listing, Ends(ce), batch)
+
+
+def remover_of(ce: FakeSession, listing: LiveListing, batch: int = 100) -> Remover:
+    """The verbs kill and purge on this CE."""
+    return Remover(ce, listing, reader_of(ce, listing, batch), batch)

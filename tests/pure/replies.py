@@ -26,6 +26,8 @@ REQUESTS: dict[Operation, Request] = {
         BUILDER.kill(["a", "b"]),
         BUILDER.clean(["a", "b"]),
         BUILDER.put_file("a", "data"),
+        BUILDER.list_directory("a"),
+        BUILDER.get_file("a", b"f"),
         BUILDER.diagnose("a", "failed"),
     )
 }

@@ -16,6 +16,7 @@ from arcbackend import (
     BearerToken,
     ConfigurationError,
     Limits,
+    Polling,
     Retries,
     StaticCredentials,
     Timeouts,
@@ -104,6 +105,7 @@ def test_a_full_file(tmp_path: Path) -> None:
         ({"limits": {"max": 1}}, "limits.max"),
         ({"retries": {"attempt": 1}}, "retries.attempt"),
         ({"batches": {"id": 1}}, "batches.id"),
+        ({"polling": {"often": 1}}, "polling.often"),
         ({"token": "x"}, "token"),
     ],
 )
@@ -139,12 +141,25 @@ def test_every_fault_is_named_at_once() -> None:
         *(
             (Limits, name, [0, -1, 1.5, "x", None], [1, 2**50])
             for name in Limits.model_fields
-            if name != "transfer_timeout"
+            if name not in ("transfer_timeout", "stall_timeout", "max_depth", "keep_free_bytes")
         ),
-        (Limits, "transfer_timeout", [0, -1, math.inf, math.nan], [0.001]),
+        *(
+            (Limits, name, [0, -1, math.inf, math.nan], [0.001])
+            for name in ("transfer_timeout", "stall_timeout")
+        ),
+        *(
+            (Limits, name, [-1, 1.5, "x", None], [0, 2**50])
+            for name in ("max_depth", "keep_free_bytes")
+        ),
         (Retries, "attempts", [0, 21, 1.5], [1, 20]),
         (Retries, "backoff", [0, -1, math.inf, math.nan], [0.001]),
         (Retries, "backoff_max", [0, -1, math.inf, math.nan], [0.001]),
+        *(
+            (Polling, name, [0, -1, math.inf, math.nan, 90_000, "x", None], [0.001, 86_400])
+            for name in Polling.model_fields
+            if name != "buffer"
+        ),
+        (Polling, "buffer", [0, -1, 1.5, None], [1, 10**6]),
         (Batches, "ids", [0, 40_001], [1, 40_000]),
         (Batches, "descriptions", [0, 10_001], [1, 10_000]),
         (Batches, "description_bytes", [0, 1000], [16 * 1024]),

@@ -14,8 +14,16 @@ from arcbackend.listing import LiveListing
 from arcbackend.protocol.messages import Operation, Request, Response
 from arcbackend.removal import Remover
 from arcbackend.states import LIVE_LATE_STATES
-from arcbackend.status import StatusReader
-from tests.pure.fake_session import FakeSession, answering, away, once, raising, refs
+from tests.pure.fake_session import (
+    FakeSession,
+    answering,
+    away,
+    once,
+    raising,
+    reader_of,
+    refs,
+    remover_of,
+)
 from tests.pure.replies import NO_SCOPE, reply
 
 BUDGET = 5.0
@@ -140,7 +148,7 @@ async def test_kill_and_purge_always_ask(
 ) -> None:
     _taking(ce, 1000.0)
     listing = _listing(ce, mode)
-    reader = StatusReader(ce, listing, 100)
+    reader = reader_of(ce, listing)
     await listing.late_states_if_affordable()  # from here on, auto rests
     before = _asked(ce)
     await Remover(ce, listing, reader, 100).kill(refs("a"))
@@ -156,9 +164,9 @@ async def test_kill_and_purge_send_nothing_blindly(
     ce.hooks[Operation.JOBS_LIST] = raising(away)
     listing = _listing(ce, mode)
     with pytest.raises(TransportError):
-        await Remover(ce, listing, StatusReader(ce, listing, 100), 100).kill(refs("a"))
+        await remover_of(ce, listing).kill(refs("a"))
     with pytest.raises(TransportError):
-        await Remover(ce, listing, StatusReader(ce, listing, 100), 100).purge(refs("a"))
+        await remover_of(ce, listing).purge(refs("a"))
     assert ce.counted() == {Operation.JOBS_LIST: 2}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,49 @@ from arcbackend import (
 ID = JobID("https://ce.example.org:443/arex/rest/1.0/jobs/abc")
 HANDLE = JobHandle(id=ID, copy_index=3, name="n.3", stdout="out")
 SECRET = "hunter2-hunter2"
+EVENT: dict[str, Any] = {
+    "ce": "https://ce",
+    "sequence": 1,
+    "seen_at": datetime(2026, 1, 1, tzinfo=UTC),
+}
 
 # One of every public model, made from the least it needs.
 LEAST: dict[str, dict[str, Any]] = {
     "ARCConfig": {"endpoint": "https://ce.example.org"},
     "Batches": {},
     "BearerToken": {"value": "t"},
+    "CEBack": {**EVENT, "away_since": EVENT["seen_at"]},
+    "CEUnreachable": {**EVENT, "seen_by": "listing", "reason": "why"},
     "CopyVars": {},
     "CredentialRequirements": {"resource": "https://ce.example.org:443", "kinds": ["token"]},
     "CredentialSet": {},
+    "EventsMissed": {**EVENT, "count": 1},
     "FileRef": {"name": "a", "source": "/a"},
+    "HoldPolicy": {},
+    "JobEvent": {
+        **EVENT,
+        "id": ID,
+        "source": "tracked",
+        "dest": "running",
+        "status_before": "unknown",
+        "status_after": "running",
+        "arc_state": "RUNNING",
+        "seen_by": "documents",
+    },
     "JobHandle": {"id": ID, "copy_index": 0, "name": "n"},
+    "JobOutput": {},
+    "KillPolicy": {},
     "Limits": {},
+    "LostPolicy": {},
     "OpOutcome": {"ok": True},
     "OutputMember": {"pattern": "a"},
+    "OutputPolicy": {},
     "OutputSpec": {},
+    "Policy": {},
+    "RefusedMember": {"name": "a", "reason": "why"},
+    "PollerSnapshot": {"ce": "https://ce", "taken_at": EVENT["seen_at"], "sequence": 0, "jobs": ()},
+    "Polling": {},
+    "PurgePolicy": {},
     "Resources": {},
     "Retries": {},
     "Submission": {},

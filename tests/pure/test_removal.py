@@ -8,15 +8,14 @@ from arcbackend import OpOutcome, ProtocolError
 from arcbackend.jobids import JobRef, job_id
 from arcbackend.listing import LiveListing
 from arcbackend.protocol.messages import Operation, Response
-from arcbackend.removal import Remover
 from arcbackend.states import STATUS, TERMINAL
-from arcbackend.status import StatusReader
 from tests.pure.fake_session import (
     KILLED_RECORD,
     FakeSession,
     answering,
     for_each,
     refs,
+    remover_of,
 )
 from tests.pure.replies import CE, job, reply
 
@@ -37,7 +36,7 @@ def ce() -> FakeSession:
 async def _kill(ce: FakeSession, *asked: JobRef) -> dict[str, OpOutcome]:
     asked = asked or tuple(refs("a"))
     listing = LiveListing(ce, "auto", 5.0)
-    outcomes = await Remover(ce, listing, StatusReader(ce, listing, 100), 100).kill(asked)
+    outcomes = await remover_of(ce, listing).kill(asked)
     assert list(outcomes) == [ref.id for ref in asked]
     return {ref.local: outcomes[ref.id] for ref in asked}
 
@@ -45,7 +44,7 @@ async def _kill(ce: FakeSession, *asked: JobRef) -> dict[str, OpOutcome]:
 async def _purge(ce: FakeSession, *asked: JobRef) -> dict[str, OpOutcome]:
     asked = asked or tuple(refs("a"))
     listing = LiveListing(ce, "auto", 5.0)
-    outcomes = await Remover(ce, listing, StatusReader(ce, listing, 100), 100).purge(asked)
+    outcomes = await remover_of(ce, listing).purge(asked)
     assert list(outcomes) == [ref.id for ref in asked]
     # Listed as expired, a job may be one whose files are just being moved: asked once more.
     assert ce.count(Operation.JOBS_LIST) == (2 if "WIPED" in ce.live.values() else 1)
@@ -181,8 +180,8 @@ async def test_mixed_jobs_each_have_their_outcome_in_the_order_asked(verb: objec
 
 async def test_no_ids_ask_nothing(ce: FakeSession) -> None:
     listing = LiveListing(ce, "auto", 5.0)
-    assert await Remover(ce, listing, StatusReader(ce, listing, 100), 100).kill([]) == {}
-    assert await Remover(ce, listing, StatusReader(ce, listing, 100), 100).purge([]) == {}
+    assert await remover_of(ce, listing).kill([]) == {}
+    assert await remover_of(ce, listing).purge([]) == {}
     assert ce.calls == []
 
 
@@ -190,7 +189,7 @@ async def test_a_listing_that_cannot_be_read_stops_both(ce: FakeSession) -> None
     ce.hooks[Operation.JOBS_LIST] = answering(Response(500, "Internal Server Error"))
     listing = LiveListing(ce, "auto", 5.0)
     with pytest.raises(ProtocolError):
-        await Remover(ce, listing, StatusReader(ce, listing, 100), 100).kill(refs("a"))
+        await remover_of(ce, listing).kill(refs("a"))
     with pytest.raises(ProtocolError):
-        await Remover(ce, listing, StatusReader(ce, listing, 100), 100).purge(refs("a"))
+        await remover_of(ce, listing).purge(refs("a"))
     assert set(ce.counted()) == {Operation.JOBS_LIST}

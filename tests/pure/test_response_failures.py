@@ -12,6 +12,7 @@ from arcbackend.errors import (
     TransportError,
 )
 from arcbackend.protocol.messages import Operation, Request, Response
+from arcbackend.protocol.requests import from_byte
 from arcbackend.protocol.responses import failure, parse_new_jobs
 from tests.pure.replies import CE, FULL, NEW, NO_IDENTITY, NO_SCOPE, REQUESTS, STATUS, UNKNOWN_USER
 
@@ -102,12 +103,24 @@ def test_a_submission_refused(status: int) -> None:
 @EVERY
 def test_a_404_speaks_of_one_job(request_: Request) -> None:
     error = failure(request_, Response(404, "Not Found"), CE)
-    if request_.operation in (Operation.SESSION_PUT, Operation.DIAGNOSE):
+    if request_.operation in (
+        Operation.SESSION_PUT,
+        Operation.SESSION_LIST,
+        Operation.SESSION_GET,
+        Operation.DIAGNOSE,
+    ):
         assert error is None
     elif request_.operation is Operation.JOBS_NEW:
         assert isinstance(error, SubmissionRefused)
     else:  # of no operation on lists: an empty 404 is not an empty list
         assert isinstance(error, ProtocolError)
+
+
+def test_a_416_speaks_of_a_part_of_a_file() -> None:
+    whole = REQUESTS[Operation.SESSION_GET]
+    response = Response(416, "Range not satisfiable")
+    assert failure(from_byte(whole, 9), response, CE) is None
+    assert isinstance(failure(whole, response, CE), ProtocolError)
 
 
 @pytest.mark.parametrize("status", [301, 400, 405, 500, 501])

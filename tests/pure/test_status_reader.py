@@ -20,6 +20,7 @@ from tests.pure.fake_session import (
     answering,
     away,
     raising,
+    reader_of,
     refs,
 )
 from tests.pure.replies import NO_SCOPE, job, reply
@@ -39,7 +40,7 @@ def reader(ce: FakeSession) -> StatusReader:
 
 
 def _reader(ce: FakeSession, batch: int = 10_000) -> StatusReader:
-    return StatusReader(ce, LiveListing(ce, "auto", 5.0), batch)
+    return reader_of(ce, LiveListing(ce, "auto", 5.0), batch)
 
 
 async def _one(reader: StatusReader) -> JobStatus:
@@ -233,7 +234,7 @@ async def test_an_end_found_out_is_not_asked_again(ce: FakeSession, reader: Stat
 async def test_only_so_many_ends_are_remembered(
     ce: FakeSession, reader: StatusReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arcbackend.status._REMEMBERED", 3)
+    monkeypatch.setattr("arcbackend.ends._REMEMBERED", 3)
     for local in "abcde":
         ce.documented[local], ce.live[local] = "RUNNING", "FAILED"
         ce.records[local] = KILLED_RECORD

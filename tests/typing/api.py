@@ -6,46 +6,67 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, assert_type
+from typing import Self, assert_never, assert_type
 
 from pydantic import SecretBytes, SecretStr
 
 from arcbackend import (
+    EVENT_ADAPTER,
     ARCBackend,
     ARCConfig,
     AuthenticationError,
     Batches,
     BearerToken,
     Cancellable,
+    CEBack,
+    CEUnreachable,
     ConfigurationError,
     CopyVars,
     CredentialKind,
     CredentialProvider,
     CredentialRequirements,
     CredentialSet,
+    EventsMissed,
     FileRef,
+    HoldPolicy,
     InterCEdeError,
     JobBackend,
+    JobEvent,
     JobHandle,
     JobID,
+    JobOutput,
     JobStatus,
+    KillPolicy,
     Limits,
+    LostPolicy,
     Monitor,
     OpOutcome,
     OutputMember,
+    OutputPolicy,
+    OutputRetriever,
     OutputSpec,
+    Policy,
+    Poller,
+    PollerEvent,
+    PollerSnapshot,
+    Polling,
     ProtocolError,
     Purgeable,
+    PurgePolicy,
+    RefusedMember,
     Resources,
     Retries,
+    SeenBy,
     StaticCredentials,
     Submission,
     SubmissionRefused,
     SubmissionSpec,
     Submitter,
+    Subscription,
     Timeouts,
     TransportError,
     X509Proxy,
+    merge,
 )
 
 
@@ -82,9 +103,20 @@ def configuration() -> ARCConfig:
         live_listing_budget=5.0,
         freshness_margin=60,
         timeouts=Timeouts(connect=1, read=2, write=3, pool=4, cleanup=5),
-        limits=Limits(max_total_bytes=1, max_files=2, max_file_bytes=3, transfer_timeout=4.0),
+        limits=Limits(
+            max_total_bytes=1,
+            max_files=2,
+            max_file_bytes=3,
+            transfer_timeout=4.0,
+            max_depth=5,
+            stall_timeout=6,
+            keep_free_bytes=0,
+        ),
         retries=Retries(attempts=1, backoff=0.5, backoff_max=30),
         batches=Batches(ids=1, descriptions=2, description_bytes=2**20, instances=3),
+        polling=Polling(
+            listing=1, documents=2, documents_max=3, backoff_max=4, buffer=5, patience=6
+        ),
     )
     assert_type(config.endpoint, str)
     assert_type(config.queue, str | None)
@@ -119,7 +151,9 @@ def accept_backend(backend: JobBackend) -> tuple[Submitter, Monitor]:
     return backend, backend
 
 
-def accept_extras(cancellable: Cancellable, purgeable: Purgeable) -> None: ...
+def accept_extras(
+    cancellable: Cancellable, purgeable: Purgeable, retriever: OutputRetriever
+) -> None: ...
 
 
 def spec() -> SubmissionSpec:
@@ -149,7 +183,7 @@ async def verbs() -> None:
     async with ARCBackend(configuration(), StaticCredentials(credentials())) as backend:
         assert_type(backend, ARCBackend)
         accept_backend(backend)
-        accept_extras(backend, backend)
+        accept_extras(backend, backend, backend)
         assert_type(backend.config, ARCConfig)
         assert_type(backend.credential_requirements, CredentialRequirements)
 
@@ -188,9 +222,116 @@ async def verbs() -> None:
         assert_type(purged[handle.id].ok, bool)
         assert_type(purged[handle.id].reason, str | None)
 
+        fetched = await backend.fetch_output(mixed, Path("/data"))
+        assert_type(fetched, Mapping[JobID, JobOutput])
+        await backend.fetch_output(submission.handles, "outputs")
+        output = fetched[handle.id]
+        assert_type(output.directory, Path | None)
+        assert_type(output.stdout, Path | None)
+        assert_type(output.stderr, Path | None)
+        assert_type(output.log, Path | None)
+        assert_type(output.files, tuple[Path, ...])
+        assert_type(output.refused, tuple[RefusedMember, ...])
+        assert_type(output.refused[0].name, str)
+        assert_type(output.refused[0].reason, str)
+        assert_type(output.size, int)
+        assert_type(output.complete, bool)
+        assert_type(output.reason, str | None)
+        assert_type(backend.destructive, bool)
+
         assert_type(await backend.find("pilot-0123"), Sequence[JobHandle])
     await backend.aclose()
     ARCBackend({"endpoint": "https://ce.example.org"}, Vault())
+
+
+def policy() -> Policy:
+    policy = Policy(
+        name="ours",
+        hold=HoldPolicy(
+            action="kill-and-purge",
+            grace=60,
+            other_after=1800.0,
+            report_as=JobStatus.RUNNING,
+            max_kills=5,
+            cycle=600,
+        ),
+        kill=KillPolicy(repeat_after=None, attempts=3),
+        purge=PurgePolicy(active="kill"),
+        output=OutputPolicy(needs="batch"),
+        lost=LostPolicy(looks=5, after=120),
+        ce={"https://ce.example.org:443": {"hold": {"action": "report"}}},
+    )
+    assert_type(policy.hold.other_after, float | None)
+    assert_type(Policy.load("patient-kill"), Policy)
+    assert_type(Policy.load(Path("policy.toml")), Policy)
+    assert_type(Policy.load(policy), Policy)
+    assert_type(Policy.from_dict({"name": "ours"}), Policy)
+    assert_type(Policy.shipped(), tuple[str, ...])
+    assert_type(policy.for_ce("https://ce.example.org:443"), Policy)
+    return policy
+
+
+async def poll(backend: ARCBackend, handles: Sequence[JobHandle], stored: bytes) -> None:
+    async with (
+        backend.poller() as first,
+        backend.poller("report"),
+        backend.poller(policy=Path("policy.toml")),
+        backend.poller(policy=policy()) as poller,
+    ):
+        assert_type(poller, Poller)
+        poller.restore(PollerSnapshot.model_validate_json(stored))
+        poller.track(handles)
+        poller.track(handle.id for handle in handles)
+        poller.untrack([handles[0].id])
+        poller.set_policy("patient-kill")
+        poller.set_policy(policy())
+        assert_type(poller.policy, Policy)
+        assert_type(poller.statuses(), dict[JobID, JobStatus])
+        assert_type(poller.ignored, Mapping[str, int])
+        assert_type(await poller.kill(handles), Mapping[JobID, OpOutcome])
+        assert_type(await poller.keep([handles[0].id]), Mapping[JobID, OpOutcome])
+        assert_type(await poller.purge(handles), Mapping[JobID, OpOutcome])
+
+        subscription = poller.events()
+        assert_type(subscription, Subscription)
+        async with merge([first, poller], buffer=100) as both:
+            async for event in both:
+                hear(event)
+        async for event in poller.events(buffer=10):
+            hear(event)
+        assert_type(await anext(subscription), PollerEvent)
+        subscription.close()
+
+        snapshot = poller.snapshot()
+        assert_type(snapshot, PollerSnapshot)
+        assert_type(snapshot.sequence, int)
+        assert_type(snapshot.taken_at, datetime)
+        assert_type(snapshot.jobs[0].state, str)
+        assert_type(snapshot.jobs[0].since, float)
+
+
+def hear(event: PollerEvent) -> None:
+    assert_type(event.ce, str)
+    assert_type(event.sequence, int)
+    assert_type(event.seen_at, datetime)
+    assert_type(EVENT_ADAPTER.validate_json(event.model_dump_json()), PollerEvent)
+    match event:
+        case JobEvent():
+            assert_type(event.id, JobID)
+            assert_type((event.source, event.dest), tuple[str, str])
+            assert_type((event.status_before, event.status_after), tuple[JobStatus, JobStatus])
+            assert_type(event.arc_state, str | None)
+            assert_type(event.seen_by, SeenBy)
+            assert_type(event.outcome, OpOutcome | None)
+        case CEUnreachable():
+            assert_type(event.seen_by, SeenBy)
+            assert_type(event.reason, str)
+        case CEBack():
+            assert_type(event.away_since, datetime)
+        case EventsMissed():
+            assert_type(event.count, int)
+        case _:
+            assert_never(event)
 
 
 async def errors(backend: ARCBackend) -> None:

@@ -1,0 +1,1 @@
+"""The poller: tracked jobs, fed with what batched polls observe, told as events."""
