@@ -13,7 +13,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONUSERBASE
 export PYTHONUNBUFFERED := 1
 .NOTPARALLEL:
 .PHONY: demo test check format lint types layers unit wheel integration \
-        stack-start stack-stop stack-logs stack-status venv clean
+        stack-start stack-stop stack-logs stack-status venv graphviz clean
 
 # The main job, watched; on the real CE in front of a real Slurm, started for it (KEEP=1: and left
 # running), or on yours:
@@ -50,7 +50,7 @@ layers: venv
 	.venv/bin/lint-imports
 
 # No server needed.
-unit: venv
+unit: venv graphviz
 	$(PYTEST) tests --ignore tests/integration --ignore tests/packaging -n $(JOBS)
 
 # What users install, and what the README shows.
@@ -73,6 +73,11 @@ stack-status:
 
 venv:
 	@.ci/bootstrap
+
+# For the test that draws. Where it cannot be installed, that test says so; in CI it fails.
+graphviz:
+	@command -v dot >/dev/null || { command -v apt-get >/dev/null && .ci/apt-install graphviz; } || \
+	    echo 'graphviz is not installed: diagrams are not drawn in the tests' >&2
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \

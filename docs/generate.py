@@ -5,93 +5,88 @@ python docs/generate.py [--check]
 
 from __future__ import annotations
 
-import ast
-import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-from pydantic import BaseModel
+from generator import commands, dirac, drawings, machine, policies
+from generator.markdown import fields
 
-from arcbackend import ARCConfig, JobStatus
-from arcbackend.states import LIVE_LATE_STATES, STATUS, TERMINAL
+from arcbackend import ARCConfig, InterCEdeError, Policy
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
 
-
-def states() -> str:
-    """ARC state → JobStatus, and where a state is seen."""
-    lines = ["| ARC state | JobStatus | over | in the live listing |", "|---|---|---|---|"]
-    for state, status in STATUS.items():
-        over = "yes" if state in TERMINAL else ""
-        live = "yes" if state in LIVE_LATE_STATES else ""
-        lines.append(f"| {state} | {status} | {over} | {live} |")
-    lines += ["", "| JobStatus | meaning |", "|---|---|"]
-    documented = _enum_docstrings()
-    lines += [f"| {status} | {documented[status.name]} |" for status in JobStatus]
-    return "\n".join(lines)
-
-
-def configuration() -> str:
-    """Every field of ARCConfig and its sections."""
-    return "\n\n".join(_section("", ARCConfig))
-
-
-def _section(prefix: str, model: type[BaseModel]) -> Iterator[str]:
-    title = f"`[{prefix}]`" if prefix else "Top level"
-    lines = [f"## {title}", "", _one_line(model.__doc__), "", "| field | default | meaning |"]
-    lines.append("|---|---|---|")
-    sections: list[tuple[str, type[BaseModel]]] = []
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            sections.append((name, field.annotation))
-            continue
-        default = "required" if field.is_required() else f"`{field.default!r}`"
-        lines.append(f"| `{name}` | {default} | {_one_line(field.description)} |")
-    yield "\n".join(lines)
-    for name, section in sections:
-        yield from _section(name, section)
+# Page → what stands between <!-- name:begin --> and <!-- name:end -->.
+PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "reference/cli.md": {"cli": commands.usage},
+    "reference/configuration.md": {"configuration": partial(fields, ARCConfig)},
+    "reference/machine.md": {
+        "plain": partial(machine.diagram, None),
+        "patient-kill": partial(machine.diagram, "patient-kill"),
+    },
+    "reference/outcomes.md": {
+        "kill": partial(machine.outcomes, "kill"),
+        "keep": partial(machine.outcomes, "keep"),
+        "purge": partial(machine.outcomes, "purge"),
+        "fetch": partial(machine.outcomes, "fetch"),
+    },
+    "reference/policies.md": {
+        "fields": partial(fields, Policy),
+        "shipped": policies.shipped,
+    },
+    "reference/states.md": {
+        "arc-states": machine.arc_states,
+        "statuses": machine.statuses,
+        "states": machine.states,
+        "observed": machine.observed,
+        "timed": machine.timed,
+    },
+    "explanation/hold-policies.md": {"dirac": dirac.comparison},
+}
 
 
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("``", "`").replace("|", "\\|")
+def rendered(page: str) -> str:
+    """The page with its generated parts as they should be."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for name, make in PAGES[page].items():
+        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}{make()}\n{end}{after}"
+    return text
 
 
-def _enum_docstrings() -> dict[str, str]:
-    """The string below each member of JobStatus, which Python itself throws away."""
-    (tree,) = ast.parse(inspect.getsource(JobStatus)).body
-    assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for statement, following in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(statement, ast.Assign) and isinstance(following, ast.Expr):
-            assert isinstance(statement.targets[0], ast.Name)
-            assert isinstance(following.value, ast.Constant)
-            found[statement.targets[0].id] = _one_line(str(following.value.value))
-    return found
-
-
-PARTS = {"states": states, "configuration": configuration}
-
-
-def rendered(name: str) -> str:
-    """The page with its generated part as it should be."""
-    page = (REFERENCE / f"{name}.md").read_text()
-    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    before, rest = page.split(begin)
-    _, after = rest.split(end)
-    return f"{before}{begin}{PARTS[name]()}\n{end}{after}"
+def stale() -> Iterator[tuple[Path, Callable[[], object]]]:
+    """What is not as it should be, and how to mend it."""
+    for page in PAGES:
+        path, text = DOCS / page, rendered(page)
+        if path.read_text(encoding="utf-8") != text:
+            yield path, partial(path.write_text, text, encoding="utf-8")
+    for name, source in drawings.drawings().items():
+        path = DOCS / "reference" / name
+        if not drawings.is_fresh(path, source):
+            yield path, partial(drawings.draw, path, source)
+    wanted = drawings.drawings()
+    for path in (DOCS / "reference").glob("*.svg"):
+        if path.name not in wanted:
+            yield path, path.unlink
 
 
 def main() -> int:
     """Write, or check."""
-    stale = [name for name in PARTS if rendered(name) != (REFERENCE / f"{name}.md").read_text()]
-    if "--check" in sys.argv[1:]:
-        for name in stale:
-            print(f"docs/reference/{name}.md is stale: run python docs/generate.py")
-        return 1 if stale else 0
-    for name in stale:
-        (REFERENCE / f"{name}.md").write_text(rendered(name))
-    return 0
+    check = "--check" in sys.argv[1:]
+    found = list(stale())
+    for path, mend in found:
+        if check:
+            print(f"{path.relative_to(DOCS.parent)} is stale: run python docs/generate.py")
+            continue
+        try:
+            mend()
+        except InterCEdeError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
+    return 1 if check and found else 0
 
 
 if __name__ == "__main__":

@@ -19,14 +19,28 @@ from typing import Any
 
 import pytest
 
+from arcbackend import Policy
+from arcbackend.lifecycle.definition import JOB
+
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "arcbackend", "tests", "examples", "docs")
+SOURCES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "arcbackend",
+    "machines",
+    "tests",
+    "examples",
+    "docs",
+)
 PROBE = """
-import json, sys
+import json, subprocess, sys
 from importlib import metadata, resources
 (point,) = metadata.entry_points(group="intercede.backends", name="arc")
 backend = point.load()
 import arcbackend
+from arcbackend import Policy
+from arcbackend.lifecycle.definition import JOB
 distribution = metadata.distribution("arcbackend")
 json.dump({
     "value": point.value,
@@ -35,6 +49,9 @@ json.dump({
     "file": arcbackend.__file__,
     "missing": [name for name in arcbackend.__all__ if not hasattr(arcbackend, name)],
     "typed": resources.files("arcbackend").joinpath("py.typed").is_file(),
+    "machine": resources.files("arcbackend.machines").joinpath("job.toml").read_text(),
+    "policies": {name: Policy.load(name).model_dump_json() for name in Policy.shipped()},
+    "states": list(JOB.states),
     "name": distribution.metadata["Name"],
     "version": distribution.version,
     "license": distribution.metadata["License-Expression"],
@@ -42,6 +59,10 @@ json.dump({
     "requires": distribution.requires,
     "direct_url": distribution.read_text("direct_url.json"),
     "path": sys.path,
+    "command": subprocess.run(
+        [sys.prefix + "/bin/arcbackend", "policy", "check", "patient-kill"],
+        capture_output=True, text=True,
+    ).stdout,
 }, sys.stdout)
 """
 
@@ -70,10 +91,8 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Built from a copy: setuptools writes into the folder that it builds."""
-    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+def copy_of_the_sources(copy: Path) -> Path:
+    """Setuptools writes into the folder that it builds."""
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(
@@ -81,21 +100,26 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
             )
         elif (ROOT / name).is_file():
             shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    copy, out = (
+        copy_of_the_sources(tmp_path_factory.mktemp("source")),
+        tmp_path_factory.mktemp("dist"),
+    )
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ".", cwd=copy)
     (sdist,) = out.glob("*.tar.gz")
     (wheel,) = out.glob("*.whl")
     return Built(sdist, wheel)
 
 
-@pytest.fixture(scope="module")
-def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """What an interpreter finds that has the wheel and its dependencies, and nothing of ours."""
-    folder = tmp_path_factory.mktemp("installed")
+def probed(folder: Path, *what: str | Path) -> Mapping[str, Any]:
+    """What an interpreter finds that has ``what`` installed, our dependencies, and nothing else."""
     environment, dependencies = folder / "venv", folder / "dependencies"
     venv.create(environment, with_pip=False, symlinks=True)
     python = environment / "bin" / "python"
-    pip = (sys.executable, "-m", "pip", "--python", python, "--isolated", "--quiet")
-    run(*pip, "install", "--no-deps", "--no-index", built.wheel, cwd=folder)
     dependencies.mkdir()
     for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for path in Path(site).iterdir():
@@ -103,10 +127,26 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Mapping
                 (dependencies / path.name).symlink_to(path)
     (site_packages,) = environment.glob("lib/python3*/site-packages")
     (site_packages / "dependencies.pth").write_text(f"{dependencies}\n")
+    pip = (sys.executable, "-m", "pip", "--python", python, "--isolated", "--quiet")
+    run(*pip, "install", "--no-deps", "--no-index", "--no-build-isolation", *what, cwd=folder)
     found: Mapping[str, Any] = json.loads(run(python, "-I", "-c", PROBE, cwd=folder))
-    assert Path(found["file"]).is_relative_to(environment)
+    assert Path(found["file"]).is_relative_to(folder)
     assert str(ROOT) not in found["path"]
     return found
+
+
+@pytest.fixture(scope="module")
+def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """From the wheel, which is built from the sdist."""
+    return probed(tmp_path_factory.mktemp("installed"), built.wheel)
+
+
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """The sources where they are, as developers have them."""
+    folder = tmp_path_factory.mktemp("editable")
+    (folder / "source").mkdir()
+    return probed(folder, "-e", copy_of_the_sources(folder / "source"))
 
 
 def test_the_entry_point_is_the_backend(installed: Mapping[str, Any]) -> None:
@@ -130,6 +170,10 @@ def test_the_metadata_are_those_of_the_project(built: Built, installed: Mapping[
     assert (ROOT / "README.md").read_text().strip() in built.read("METADATA")
 
 
+def test_the_command_is_there_and_finds_what_ships(installed: Mapping[str, Any]) -> None:
+    assert 'hold.action = "kill"' in installed["command"].splitlines()
+
+
 def test_type_checkers_find_the_types(installed: Mapping[str, Any]) -> None:
     assert installed["typed"] is True
 
@@ -137,9 +181,11 @@ def test_type_checkers_find_the_types(installed: Mapping[str, Any]) -> None:
 def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     tops = {name.partition("/")[0] for name in built.names}
     assert tops == {"arcbackend", f"{built.wheel.name.removesuffix('-py3-none-any.whl')}.dist-info"}
+    folders = {"arcbackend": ROOT / "arcbackend", "arcbackend/machines": ROOT / "machines"}
     source = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "arcbackend").rglob("*")
+        f"{name}/{path.relative_to(folder).as_posix()}"
+        for name, folder in folders.items()
+        for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in built.names if name.startswith("arcbackend/")} == source
@@ -150,3 +196,31 @@ def test_the_sdist_can_be_built_and_names_its_licence(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"LICENSE", "README.md", "pyproject.toml", "arcbackend/py.typed"} <= names
+
+
+# the machine and the policies, which lie beside the package in the sources
+
+
+@pytest.mark.parametrize("how", ["installed", "editable"])
+def test_machines_and_policies_are_found(how: str, request: pytest.FixtureRequest) -> None:
+    found = request.getfixturevalue(how)
+    assert found["machine"] == (ROOT / "machines" / "job.toml").read_text()
+    assert found["states"] == list(JOB.states)
+    assert found["policies"] == {
+        name: Policy.load(name).model_dump_json() for name in Policy.shipped()
+    }
+    assert set(found["policies"]) == {
+        path.stem for path in (ROOT / "machines" / "policies").glob("*.toml")
+    }
+
+
+def test_an_editable_install_follows_the_sources(editable: Mapping[str, Any]) -> None:
+    assert Path(editable["file"]).parents[1].name == "source"
+
+
+def test_the_sdist_has_them(built: Built) -> None:
+    with tarfile.open(built.sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "machines").rglob("*.toml")
+    }

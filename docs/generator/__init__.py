@@ -1,0 +1,1 @@
+"""What the generated parts of the docs are made of. Each function returns Markdown."""
