@@ -76,7 +76,7 @@ class Poller:
     those of the backend under the policy's guards, and leave events, too.
 
     A CE that does not answer loses no job: `CEUnreachable` tells so, once, polling goes on at
-    growing intervals, and `CEBack` tells of its return.
+    growing intervals, and `CEBack` tells of its return, also when no job is left to ask about.
 
     A job that is over stays tracked, without being polled, until it is untracked or purged.
     """
@@ -559,8 +559,9 @@ class Poller:
     def _decided(self, ends: Mapping[str, str | None]) -> list[tuple[str, str]]:
         decided = []
         for local, end in ends.items():
-            if local not in self._tracker.jobs:
-                continue
+            job = self._tracker.jobs.get(local)
+            if job is None or self._tracker.is_final(job):
+                continue  # (untracked, or told by the other source meanwhile)
             if end is None:
                 self._undecided[local] += 1
                 if self._undecided[local] < _LOOKS_AT_AN_END:

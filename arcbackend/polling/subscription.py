@@ -184,8 +184,8 @@ class Hub:
                 with trio.move_on_at(until) as patience:
                     await full[0].drained()
                 if patience.cancelled_caught:
-                    # (who keeps up had to wait for these, and gets its own time)
-                    slow.update(full)
+                    # (who has made room had to wait for the others, and gets its own time)
+                    slow.update(one for one in full if one.is_full)
                     until = trio.current_time() + self._patience
 
     def close(self) -> None:

@@ -191,9 +191,14 @@ class Tracker:
         """
         jobs, events = self.jobs, []
         documents = seen_by is SeenBy.DOCUMENTS
+        doubts = self._doubts if documents else {}
         for local, arc_state in pairs:
             job = jobs.get(local)
-            if job is None or arc_state == (job.documented if documents else job.listed):
+            if job is None:
+                continue
+            if arc_state == (job.documented if documents else job.listed):
+                if doubts:
+                    doubts.pop(local, None)
                 continue
             event = self._observe(job, arc_state, seen_by, now, at)
             if event is not None:
@@ -225,8 +230,7 @@ class Tracker:
         else:
             moved = self.lifecycle.fire(verdict, job)
         if moved is None:
-            job.documented = None  # so that the next look is no repetition
-            return None
+            return None  # (not noted as seen: the next denial is no repetition)
         self._seen(job, arc_state, seen_by)
         self._entered(job, moved.source, now)
         return self._event(job, moved, arc_state, seen_by, at)

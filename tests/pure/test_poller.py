@@ -32,7 +32,15 @@ from arcbackend import (
 )
 from arcbackend.polling.poller import merge
 from arcbackend.protocol.messages import Operation, Request
-from tests.pure.fake_session import KILLED_RECORD, FakeSession, away, for_each, ids_of, raising
+from tests.pure.fake_session import (
+    KILLED_RECORD,
+    FakeSession,
+    away,
+    for_each,
+    ids_of,
+    once,
+    raising,
+)
 from tests.pure.polling import (
     Ear,
     Outage,
@@ -289,7 +297,7 @@ async def test_no_failure_of_a_poll_ends_the_poller(
         await trio.sleep(320)
         assert ear.kinds() == ["ce-unreachable", "ce-back"]
         put(ce, "FINISHED", "a")
-        await trio.sleep(400)
+        await trio.sleep(700)
         assert ear.states("a") == ["running", "finished"]
 
 
@@ -811,6 +819,25 @@ async def test_a_kill_due_while_the_ce_is_away_is_done_later(
         assert ["b"] in ce.asked(KILL)
 
 
+async def test_the_grace_of_a_job_held_again_is_not_cut_short_by_an_earlier_kill_that_failed(
+    autojump_clock: MockClock, ce: FakeSession
+) -> None:
+    put(ce, "HELD", "a")
+    ce.hooks[KILL] = once(raising(away, after=300.0))
+    async with following(ce, "a", policy=KILL_HELD) as (_, ear):
+        await trio.sleep(60)
+        await trio.sleep(ear.when("a", "held") + HOUR + 5 - trio.current_time())
+        assert ce.count(KILL) == 1  # and its answer is awaited
+        put(ce, "RUNNING", "a")
+        await trio.sleep(100)
+        put(ce, "HELD", "a")
+        await trio.sleep(HOUR)
+        assert ear.states("a") == ["held", "running", "held"]
+        assert ce.count(KILL) == 1
+        await trio.sleep(200)
+        assert ear.states("a") == ["held", "running", "held", "killing"]
+
+
 async def test_another_decision_is_not_delayed_by_a_kill_that_fails(
     autojump_clock: MockClock, ce: FakeSession
 ) -> None:
@@ -1005,6 +1032,43 @@ async def test_a_job_untracked_while_a_verb_is_under_way(
         assert ear.states("a") == (["killing", "killed"] if again else [])
         numbers = [event.sequence for event in ear.events]
         assert numbers == sorted(numbers)
+        ear.heard.clear()
+
+
+async def test_a_job_tracked_while_it_is_purged_as_one_that_is_not(
+    autojump_clock: MockClock, ce: FakeSession
+) -> None:
+    put(ce, "FINISHED", "a")
+    (job,) = ids(ce, "a")
+    ce.hooks[CLEAN] = slowly(2.0)
+    async with following(ce) as (poller, ear), trio.open_nursery() as nursery:
+
+        async def purge() -> None:
+            assert await poller.purge([job]) == {job: OpOutcome(ok=True)}
+
+        nursery.start_soon(purge)
+        await trio.sleep(1)
+        poller.track([job])
+        await trio.sleep(10)
+        assert [event.seen_by for event in ear.of("a")] == [SeenBy.DOCUMENTS]
+
+
+async def test_a_job_tracked_again_while_what_is_left_of_it_is_removed(
+    autojump_clock: MockClock, ce: FakeSession
+) -> None:
+    put(ce, "RUNNING", "a")
+    ce.hooks[CLEAN] = slowly(2.0)
+    async with following(ce, "a", policy=policy(purge={"active": "kill"})) as (poller, ear):
+        await trio.sleep(30)
+        await poller.purge(ids(ce, "a"))
+        put(ce, "KILLED", "a")
+        while not ce.count(CLEAN):
+            await trio.sleep(0.5)
+        poller.untrack(ids(ce, "a"))
+        poller.track(ids(ce, "a"))
+        ear.heard.clear()
+        await trio.sleep(60)
+        assert [event.seen_by for event in ear.of("a")] == [SeenBy.DOCUMENTS]
         ear.heard.clear()
 
 

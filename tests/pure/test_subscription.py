@@ -36,11 +36,13 @@ def told(*heard: PollerEvent) -> list[object]:
 
 
 async def taken(subscription: Subscription, count: int) -> list[object]:
-    return told(*[await anext(subscription) for _ in range(count)])
+    with trio.fail_after(20):
+        return told(*[await anext(subscription) for _ in range(count)])
 
 
 async def rest(subscription: Subscription) -> list[object]:
-    return told(*[event async for event in subscription])
+    with trio.fail_after(20):
+        return told(*[event async for event in subscription])
 
 
 async def said(hub: Hub, what: Iterable[PollerEvent]) -> float:

@@ -954,3 +954,15 @@ def test_jobs_that_wait_for_nothing_have_no_timer() -> None:
     watch = Watch(KILL, *locals_)
     watch.documents(**dict.fromkeys(locals_, "RUNNING"))
     assert watch.tracker.next_timer() is None
+
+
+def test_a_denial_in_between_does_not_release_a_held_job() -> None:
+    watch = Watch({"hold": {"other_after": 10.0, "grace": 60.0, "action": "ask"}}, "a")
+    watch.documents(a="OTHER")
+    watch.wait(10)
+    assert steps(watch.act()) == [("other", "held")]
+    assert watch.documents(a="None") == []
+    assert watch.documents(a="OTHER") == []
+    assert not watch.tracker.is_doubtful(watch.job())
+    watch.wait(60)
+    assert steps(watch.act()) == [("held", "awaiting")]
