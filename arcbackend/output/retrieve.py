@@ -19,7 +19,7 @@ from arcbackend.output import streams
 from arcbackend.output.budget import Account, Allowance
 from arcbackend.output.collection import Collection, Task
 from arcbackend.output.containment import MemberPath, Refused, joined
-from arcbackend.output.transfer import Downloader
+from arcbackend.output.transfer import Download, Downloader
 from arcbackend.output.writer import Destination, Sink
 from arcbackend.protocol.messages import Request, Response
 from arcbackend.protocol.outputs import parse_directory, parse_sized_directory
@@ -33,6 +33,10 @@ __all__ = ["Retriever"]
 _log = structlog.get_logger("arcbackend")
 
 _GONE = "the CE knows no such job, or no longer has its output (purged or expired)"
+_NOT_THERE = "the CE cannot read this file, or it is gone (HTTP 404)"
+# What a libxml2 of 2.14 or newer, in the CE, makes of a control character.
+_REPLACEMENT = "\ufffd".encode()
+_REPLACED = ", or its name holds a control character, which this CE lists as \ufffd"
 # Jobs whose members take turns; the next job comes in when one is done. Their listings are what
 # a call holds in memory.
 _ABREAST = 4
@@ -105,6 +109,7 @@ class _Fetch:
         self._destination = destination
         self._account = Account(config.limits.max_total_bytes, "the call")
         self._downloader = Downloader(session, config.limits, config.retries)
+        self._landing = trio.Semaphore(config.concurrency)
         self._turns = _Turns(jobs, _ABREAST * config.concurrency)
         self._lost_in_a_row = 0
         self._any_listed = False
@@ -122,25 +127,40 @@ class _Fetch:
         async def worker(_number: int) -> None:
             while (turn := await self._turns.next()) is not None:
                 job, task = turn
+                download = None
                 try:
-                    await self._do(builder, job, task)
+                    download = await self._do(builder, job, task)
                 finally:
-                    self._turns.done(job)
+                    if download is None:
+                        self._turns.done(job)
+                if download is not None:
+                    nursery.start_soon(self._land, job, task, download)
 
-        await run_all(worker, range(self._workers), workers=self._workers)
+        failed: Exception | None = None
+        # A nursery of its own for what is written while the workers go on; nothing in it raises.
+        async with trio.open_nursery() as nursery:
+            try:
+                await run_all(worker, range(self._workers), workers=self._workers)
+            except Exception as error:
+                failed = error  # raised outside: a nursery would wrap it into a group
+                nursery.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
         if self._ce_gone is not None and not self._any_listed:
             raise self._ce_gone
 
-    async def _do(self, builder: RequestBuilder, job: Collection, task: Task) -> None:
+    async def _do(self, builder: RequestBuilder, job: Collection, task: Task) -> Download | None:
+        """Do one task; a download that has arrived is still to be landed."""
+        download = None
         if self._ce_gone is not None:
             job.failed(task, f"the CE is gone: {self._ce_gone.message}")
             job.give_up(f"the CE is gone: {self._ce_gone.message}")
-            return
+            return None
         try:
             if task.kind == "directory":
                 await self._list(builder, job, task)
             else:
-                await self._download(builder, job, task)
+                download = await self._download(builder, job, task)
         except Refused as refused:
             job.limited(task, refused.reason)
         except TransportError as error:
@@ -153,6 +173,17 @@ class _Fetch:
             job.failed(task, error.message)
         else:
             self._lost_in_a_row = 0
+        return download
+
+    async def _land(self, job: Collection, task: Task, download: Download) -> None:
+        try:
+            job.fetched(task, await download.land())
+        except Refused as refused:
+            job.limited(task, refused.reason)
+        finally:
+            await download.aclose()
+            self._landing.release()
+            self._turns.done(job)
 
     async def _list(self, builder: RequestBuilder, job: Collection, task: Task) -> None:
         response = await self._ask(builder.list_directory(job.local, joined(task.path), sizes=True))
@@ -178,7 +209,9 @@ class _Fetch:
             raise Refused("its path is longer than A-REX reads")
         return await self._session.call(request)
 
-    async def _download(self, builder: RequestBuilder, job: Collection, task: Task) -> None:
+    async def _download(
+        self, builder: RequestBuilder, job: Collection, task: Task
+    ) -> Download | None:
         if task.kind == "log":
             request = builder.diagnose(job.local, "errors")
         else:
@@ -192,17 +225,25 @@ class _Fetch:
                     f"limits.max_total_bytes = {account.limit} is reached for {account.owner}"
                 )
         place: MemberPath = (job.local.encode(), *task.path)
-        size = await self._downloader.download(
+        download = self._downloader.download(
             request,
             Sink(self._destination, place, job.written),
             Allowance(accounts, self._limits.max_file_bytes),
             settled=job.over,
             announced=task.size if job.over else None,
         )
-        if size is not None:
-            job.fetched(task, size)
-        elif task.kind == "file":
-            raise Refused("the CE cannot read this file, or it is gone (HTTP 404)")
+        arrived = False
+        try:
+            if await download.receive():
+                await self._landing.acquire()
+                arrived = True
+                return download
+        finally:
+            if not arrived:
+                await download.aclose()
+        if task.kind == "file":
+            raise Refused(_NOT_THERE + (_REPLACED if _REPLACEMENT in joined(task.path) else ""))
+        return None
 
 
 class _Turns:

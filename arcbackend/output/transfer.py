@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -20,7 +21,7 @@ from arcbackend.protocol.requests import from_byte
 from arcbackend.session import Session
 from arcbackend.transport import StreamedResponse
 
-__all__ = ["Downloader"]
+__all__ = ["Download", "Downloader"]
 
 _log = structlog.get_logger("arcbackend")
 
@@ -43,7 +44,7 @@ class Downloader:
     limits: Limits
     retries: Retries
 
-    async def download(
+    def download(
         self,
         request: Request,
         sink: Sink,
@@ -51,8 +52,8 @@ class Downloader:
         *,
         settled: bool,
         announced: int | None = None,
-    ) -> int | None:
-        """Download one file; whatever happens, it is on disk whole, or not at all.
+    ) -> Download:
+        """Prepare the download of one file; nothing is asked for yet.
 
         Args:
             request: asks for it.
@@ -61,9 +62,40 @@ class Downloader:
             settled: the file does not change any more, so that a transfer that broke can go on
                 where it stopped.
             announced: bytes, by the listing. What is too much is not asked for, nor what is empty.
+        """
+        return Download(self, request, sink, allowance, settled=settled, announced=announced)
 
-        Returns:
-            Its bytes; None if the CE has no such file.
+
+class Download:
+    """One file's way to the disk: `receive`, `land`, and `aclose` whatever happens.
+
+    In two steps, so that the connection serves the next file while this one is given its name. It
+    is on disk whole after `land`, or not at all.
+    """
+
+    def __init__(
+        self,
+        by: Downloader,
+        request: Request,
+        sink: Sink,
+        allowance: Allowance,
+        *,
+        settled: bool,
+        announced: int | None,
+    ) -> None:
+        self._session, self._limits, self._retries = by.session, by.limits, by.retries
+        self._request = request
+        self._sink = sink
+        self._allowance = allowance
+        self._settled = settled
+        self._announced = announced
+        self._total: int | None = None
+        self._began = False
+        self._pieces: list[bytes] = []
+        self._kept = 0
+
+    async def receive(self) -> bool:
+        """Download the file; False if the CE has no such file.
 
         Raises:
             Refused: a limit, or the disk, is in the way.
@@ -71,120 +103,115 @@ class Downloader:
             ProtocolError: what arrived cannot be made sense of.
             AuthenticationError: the whole operation failed.
         """
-        kept = 0
-        try:
-            if announced is not None:
-                allowance.announce(announced)
-            if announced == 0:
-                await trio.to_thread.run_sync(sink.commit, ())
-                return 0
-            with trio.move_on_after(self.limits.transfer_timeout):
-                size = await self._attempts(_Transfer(request, sink, allowance, settled))
-                kept = allowance.taken
-                return size
-            raise Refused(
-                f"not done within limits.transfer_timeout = {self.limits.transfer_timeout:g} s"
-            )
-        except OSError as error:
-            raise Refused(f"it cannot be written: {error.strerror or error}") from None
-        finally:
-            allowance.give_back(kept)
-            if sink.is_open:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(sink.discard)
+        if self._announced is not None:
+            self._allowance.announce(self._announced)
+            if self._announced == 0:
+                return True
+        with trio.move_on_after(self._limits.transfer_timeout):
+            return await self._attempts()
+        raise Refused(
+            f"not done within limits.transfer_timeout = {self._limits.transfer_timeout:g} s"
+        )
 
-    async def _attempts(self, transfer: _Transfer) -> int | None:
-        pause = self.retries.backoff
-        for number in range(1, self.retries.attempts + 1):
+    async def land(self) -> int:
+        """Write what is left to write, and give the file its name; returns its bytes.
+
+        Raises:
+            Refused: the disk is in the way.
+        """
+        await self._on_disk(partial(self._sink.commit, self._pieces))
+        self._kept = self._allowance.taken
+        return self._kept
+
+    async def aclose(self) -> None:
+        """Remove what has not landed, and give back what it took. Idempotent."""
+        self._pieces = []
+        self._allowance.give_back(self._kept)
+        if self._sink.is_open:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._sink.discard)
+
+    async def _attempts(self) -> bool:
+        pause = self._retries.backoff
+        for number in range(1, self._retries.attempts + 1):
             try:
-                return await self._attempt(transfer)
+                return await self._attempt()
             except TransportError as error:
                 # Until the head of an answer is there, the transport has tried again already.
-                if number == self.retries.attempts or not transfer.began:
+                if number == self._retries.attempts or not self._began:
                     raise
                 _log.info(
                     "output.interrupted",
-                    ce=self.session.endpoint,
+                    ce=self._session.endpoint,
                     attempt=number,
-                    bytes=transfer.sink.size,
+                    bytes=self._sink.size,
                     why=error.message,
                 )
             await trio.sleep(pause)
-            pause = min(2 * pause, self.retries.backoff_max)
+            pause = min(2 * pause, self._retries.backoff_max)
         raise AssertionError  # the last attempt returns or raises
 
-    async def _attempt(self, transfer: _Transfer) -> int | None:
-        sink, allowance = transfer.sink, transfer.allowance
-        transfer.began = False
-        if not transfer.resumable:
-            await self._restart(transfer)
+    async def _attempt(self) -> bool:
+        sink, allowance = self._sink, self._allowance
+        self._began = False
+        if not (self._settled and self._total is not None):
+            await self._restart()
         allowance.give_back(sink.size)  # what was on its way is lost
-        asked = from_byte(transfer.request, sink.size) if sink.size else transfer.request
+        asked = from_byte(self._request, sink.size) if sink.size else self._request
         pieces: list[bytes] = []
         waiting = 0
-        async with self.session.stream(asked, read_timeout=self.limits.stall_timeout) as answer:
-            transfer.began = True
+        async with self._session.stream(asked, read_timeout=self._limits.stall_timeout) as answer:
+            self._began = True
             if answer.status == HTTPStatus.NOT_FOUND:
-                return None
-            if not self._continues(transfer, answer):
-                await self._restart(transfer)
+                return False
+            if not self._goes_on(answer):
+                await self._restart()
                 allowance.give_back()
                 if answer.status != HTTPStatus.OK:
                     raise TransportError("the CE did not go on where the transfer stopped")
-            if transfer.total is not None:
-                allowance.announce(transfer.total)
-                if transfer.total - sink.size > _PIECE:
-                    check = partial(sink.check_room, transfer.total - sink.size)
-                    await trio.to_thread.run_sync(check)
+            if self._total is not None:
+                allowance.announce(self._total)
+                if self._total - sink.size > _PIECE:
+                    await self._on_disk(partial(sink.check_room, self._total - sink.size))
             async for chunk in answer:
                 allowance.take(len(chunk))
                 pieces.append(chunk)
                 waiting += len(chunk)
                 if waiting >= _PIECE:
-                    await trio.to_thread.run_sync(sink.write, pieces)
+                    await self._on_disk(partial(sink.write, pieces))
                     pieces, waiting = [], 0
-        size = sink.size + waiting
-        if transfer.total is not None and size != transfer.total:
-            raise ProtocolError(f"{size} bytes came where {transfer.total} were announced")
-        await trio.to_thread.run_sync(sink.commit, pieces)
-        return size
+        if self._total is not None and sink.size + waiting != self._total:
+            raise ProtocolError(
+                f"{sink.size + waiting} bytes came where {self._total} were announced"
+            )
+        self._pieces = pieces
+        return True
 
-    def _continues(self, transfer: _Transfer, answer: StreamedResponse) -> bool:
+    def _goes_on(self, answer: StreamedResponse) -> bool:
         """Read the head of an answer; False if it does not go on where the transfer stopped."""
         try:
             length = content_length(answer.headers)
         except ValueError as error:
-            raise ProtocolError(str(error), ce=self.session.endpoint) from None
+            raise ProtocolError(str(error), ce=self._session.endpoint) from None
         if answer.status == HTTPStatus.OK:
-            transfer.total = length
-            return not transfer.sink.size
-        if not transfer.sink.size or answer.status not in (
+            self._total = length
+            return not self._sink.size
+        if not self._sink.size or answer.status not in (
             HTTPStatus.PARTIAL_CONTENT,
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
         ):
             raise ProtocolError(
-                f"HTTP {answer.status} to a request for a whole file", ce=self.session.endpoint
+                f"HTTP {answer.status} to a request for a whole file", ce=self._session.endpoint
             )
-        found = content_range(answer.headers)
-        return found == (transfer.sink.size, transfer.total)
+        return content_range(answer.headers) == (self._sink.size, self._total)
 
-    async def _restart(self, transfer: _Transfer) -> None:
-        if transfer.sink.size:
-            await trio.to_thread.run_sync(transfer.sink.restart)
+    async def _restart(self) -> None:
+        if self._sink.size:
+            await self._on_disk(self._sink.restart)
 
-
-@dataclass(slots=True)
-class _Transfer:
-    """One file's download, over all attempts."""
-
-    request: Request
-    sink: Sink
-    allowance: Allowance
-    settled: bool
-    total: int | None = None
-    began: bool = False
-
-    @property
-    def resumable(self) -> bool:
-        """Whether the rest alone can be asked for: of a file that has a size and keeps it."""
-        return self.settled and self.total is not None
+    async def _on_disk(self, work: Callable[[], None]) -> None:
+        # Not abandoned on cancellation: a thread that goes on would use what is closed.
+        try:
+            await trio.to_thread.run_sync(work)
+        except OSError as error:
+            raise Refused(f"it cannot be written: {error.strerror or error}") from None

@@ -127,7 +127,8 @@ class Tracker:
             names = self._names.setdefault(names, names)
         job = self.jobs.get(local)
         if job is not None:
-            job.names = names or job.names
+            if names is not None and any(names):
+                job.names = names
             return False
         self.jobs[local] = TrackedJob(local, now, names)
         self.active += 1
