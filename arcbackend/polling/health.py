@@ -39,10 +39,14 @@ class Health:
         self.away_since = at
         return True
 
+    def is_failing(self, source: SeenBy) -> bool:
+        """Whether a source failed when it was asked last."""
+        return source in self._failures
+
     def must_ask(self, source: SeenBy) -> bool:
         """Whether to ask a source also when there is nothing to ask it about."""
         # (away without a failure: an earlier run's, before a restart)
-        return source in self._failures or (self.away_since is not None and not self._failures)
+        return self.is_failing(source) or (self.away_since is not None and not self._failures)
 
     def answered(self, source: SeenBy) -> datetime | None:
         """Note an answer; if the CE is back by it, since when it had been away."""

@@ -114,6 +114,8 @@ class Poller:
         self._documents_alarm = Alarm()
         self._listing_alarm = Alarm()
         self._action_alarm = Alarm()
+        # When one source is back, so is the other, most likely.
+        self._recovery = trio.Event()
         # One poll at a time of each source: what the later one says must not be overtaken.
         self._documents_turn = trio.Lock()
         self._listing_turn = trio.Lock()
@@ -167,6 +169,16 @@ class Poller:
         """What is known of each tracked job now, without asking the CE."""
         tracker = self._tracker
         return {tracker.id_of(job.local): tracker.status(job) for job in tracker.jobs.values()}
+
+    def states(self) -> dict[JobID, str]:
+        """The machine's state of each tracked job now, without asking the CE."""
+        tracker = self._tracker
+        return {tracker.id_of(job.local): job.state for job in tracker.jobs.values()}
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event that has happened."""
+        return self._tracker.sequence
 
     @property
     def ignored(self) -> Mapping[str, int]:
@@ -446,27 +458,29 @@ class Poller:
     async def _follow_documents(self) -> None:
         while True:
             await self._documents_alarm.sleep_until(self._wheel.next())
-            await trio.sleep(await self._poll_due())
+            if not await self._poll_due():
+                await self._leave_in_peace(SeenBy.DOCUMENTS)
 
-    async def _poll_due(self) -> float:
-        """Poll the documents of the jobs whose time has come; seconds to leave the CE in peace."""
+    async def _poll_due(self) -> bool:
+        """Poll the documents of the jobs whose time has come; False if the CE did not answer."""
         polling = self._config.polling
         due = self._wheel.pop(trio.current_time())
         left = {job.local: job for job in due if self._tracker.is_followed(job)}
         if due and not left and self._health.must_ask(SeenBy.DOCUMENTS):
             left = {due[0].local: due[0]}  # (any id will do to hear whether the CE is back)
         jobs = dict(left)
-        pause = 0.0
+        answered = True
         try:
             await self._poll_documents(left, trio.current_time() + polling.documents)
         except InterCEdeError as error:
-            pause = await self._failed(SeenBy.DOCUMENTS, error)
+            answered = False
+            await self._failed(SeenBy.DOCUMENTS, error)
         # The batch that failed comes last next time: the others must not always wait for it.
-        again = trio.current_time() + (pause or polling.documents)
+        again = trio.current_time() + (polling.documents if answered else 0.0)
         for job in reversed(left.values()):
             self._wheel.add(job, again)
         self._plan(job for local, job in jobs.items() if local not in left)
-        return pause
+        return answered
 
     def _plan(self, jobs: Iterable[TrackedJob]) -> None:
         """When to look at jobs next: the longer they have been in their state, the later."""
@@ -491,7 +505,8 @@ class Poller:
             try:
                 took = await self._poll_listing()
             except InterCEdeError as error:
-                await trio.sleep(await self._failed(SeenBy.LISTING, error))
+                await self._failed(SeenBy.LISTING, error)
+                await self._leave_in_peace(SeenBy.LISTING)
                 continue
             wait = max(self._config.polling.listing, _LISTING_REST * took)
             await trio.sleep(_jittered(wait))
@@ -587,17 +602,25 @@ class Poller:
             self._action_alarm.ring()
         await self._hub.flush()
 
-    async def _failed(self, source: SeenBy, error: InterCEdeError) -> float:
-        """Tell that the CE does not answer, if that is news; seconds to leave it in peace."""
+    async def _failed(self, source: SeenBy, error: InterCEdeError) -> None:
+        """Tell that the CE does not answer, if that is news."""
         at = _utc_now()
         if self._health.failed(source, at):
             reason = f"{type(error).__name__}: {error.message}"
             _log.warning("ce.unreachable", ce=self._config.endpoint, why=reason)
             await self._tell([self._tracker.unreachable(source, reason, at)])
-        return self._health.pause(source)
+
+    async def _leave_in_peace(self, source: SeenBy) -> None:
+        """After a failure: ever longer, but no longer than until the other source is back."""
+        with trio.move_on_after(self._health.pause(source)):
+            await self._recovery.wait()
 
     async def _answered(self, source: SeenBy) -> None:
+        recovered = self._health.is_failing(source)
         since = self._health.answered(source)
+        if recovered:
+            self._recovery.set()
+            self._recovery = trio.Event()
         if since is not None:
             at = _utc_now()
             _log.info("ce.back", ce=self._config.endpoint, away_since=since.isoformat())

@@ -286,7 +286,8 @@ class Tracker:
         by_now = self.asks(verb, job)
         if asked is not None and by_now is not None and by_now.effect[0] != asked.effect[0]:
             answer = None
-        moved = self.lifecycle.fire(verb, job, answer=answer, words=_words(job))
+        seen = self._arc_state(job)
+        moved = self.lifecycle.fire(verb, job, answer=answer, words={"state": seen or job.state})
         if moved is None:
             # The job's state has changed: the CE was not asked what must be asked by now.
             outcome = OpOutcome(ok=False, reason=f"the job is {job.state} by now: ask again")
@@ -298,7 +299,7 @@ class Tracker:
         if verb == "purge":
             self.to_purge.pop(job.local, None)
         self._note(job, moved.rule.effect, moved.outcome)
-        return self._event(job, moved, job.arc_state, _SEEN_BY_VERB[verb], at)
+        return self._event(job, moved, seen, _SEEN_BY_VERB[verb], at)
 
     def _note(self, job: TrackedJob, effects: Iterable[Effect], outcome: OpOutcome | None) -> None:
         if outcome is None or not outcome.ok:
@@ -347,7 +348,9 @@ class Tracker:
         job = due.job
         if self.jobs.get(job.local) is not job:
             return None
-        moved = self.lifecycle.fire(due.rule.trigger, job, answer=answer, words=_words(job))
+        seen = self._arc_state(job)
+        words = {"state": seen or job.state}
+        moved = self.lifecycle.fire(due.rule.trigger, job, answer=answer, words=words)
         if moved is None:
             return None
         if job.state != moved.source:
@@ -355,7 +358,7 @@ class Tracker:
         else:
             self._arm_again(job, moved, now)
         self._note(job, moved.rule.effect, moved.outcome)
-        return self._event(job, moved, job.arc_state, SeenBy.POLICY, at)
+        return self._event(job, moved, seen, SeenBy.POLICY, at)
 
     def _entered(self, job: TrackedJob, source: str, now: float) -> None:
         job.since = now
@@ -446,6 +449,10 @@ class Tracker:
         """A job's canonical id."""
         return job_id(self._endpoint, local)
 
+    def _arc_state(self, job: TrackedJob) -> str | None:
+        """The ARC state that was seen last; of a job that is over, the one that ended it.
 
-def _words(job: TrackedJob) -> Mapping[str, str]:
-    return {"state": job.arc_state or job.state}
+        (The listing goes on to say FAILED of a killed job.)
+        """
+        state = self.lifecycle.definition.states[job.state]
+        return state.arc[0] if state.final and state.arc else job.arc_state

@@ -257,6 +257,21 @@ async def test_the_return_is_told_before_what_has_changed_meanwhile(
     assert [event.kind for event in ear.events] == ["job", "ce-unreachable", "ce-back", "job"]
 
 
+async def test_when_one_source_is_back_the_other_is_asked_at_once(
+    autojump_clock: MockClock, ce: FakeSession
+) -> None:
+    put(ce, "RUNNING", "a")
+    outage = Outage(ce, away())
+    async with following(ce, "a"):
+        outage.on = True
+        await trio.sleep(HOUR)
+        outage.on = False
+        ce.calls.clear()
+        await trio.sleep(320)
+    (documents, *_), (listing, *_) = times(ce, STATUS), times(ce, LIST)
+    assert abs(documents - listing) <= 2 * TICK
+
+
 async def test_the_listing_alone_fails(autojump_clock: MockClock, ce: FakeSession) -> None:
     put(ce, "RUNNING", "a")
     outage = Outage(ce, away(), LIST)

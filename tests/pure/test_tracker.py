@@ -966,3 +966,18 @@ def test_a_denial_in_between_does_not_release_a_held_job() -> None:
     assert not watch.tracker.is_doubtful(watch.job())
     watch.wait(60)
     assert steps(watch.act()) == [("held", "awaiting")]
+
+
+def test_what_the_listing_says_of_a_killed_job_is_not_told_of_it() -> None:
+    watch = Watch({}, "a")
+    (event,) = watch.documents(a="KILLED")
+    assert event.arc_state == "KILLED"
+    assert watch.listing(a="FAILED") == []
+    assert watch.verb("purge").arc_state == "KILLED"
+
+
+def test_a_handle_without_names_takes_none_away() -> None:
+    watch = Watch({}, "a")
+    watch.tracker.add("a", watch.now, ("out", None))
+    watch.tracker.add("a", watch.now, (None, None))
+    assert watch.job().names == ("out", None)
