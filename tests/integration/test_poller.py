@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -538,3 +539,55 @@ async def test_the_example_goes_on_after_an_interrupt(ce: RealCE, tmp_path: Path
     lines = second.stdout.decode().splitlines()
     assert (lines[0], lines[-1]) == ("going on with 5 jobs", "5 done")
     assert not state.exists()
+
+
+async def test_outputs_are_fetched_when_the_policy_says_so(ce: RealCE, tmp_path: Path) -> None:
+    """Refused before the end, whole after it, and as far as there is any under another policy."""
+    spec = SubmissionSpec(
+        executable="/bin/sh", arguments=("-c", "echo begun; sleep 20; echo done"), stdout="o.txt"
+    )
+    async with ce.backend(polling=FAST) as backend, polled(backend) as (poller, heard):
+        handles = (await backend.submit(spec, count=2)).handles
+        one, other = handles
+        poller.track(handles)
+        await running(heard, handles, ce)
+        refused = (await poller.fetch_output([one], tmp_path))[one.id]
+        assert refused.reason == "the job is not over (RUNNING): its outputs are not complete"
+        assert (refused.directory, os.listdir(tmp_path)) == (None, [])
+
+        poller.set_policy(Policy.from_dict({"output": {"needs": "batch"}}))
+        early = (await poller.fetch_output([one], tmp_path))[one.id]
+        assert early.stdout is not None
+        assert (early.stdout.read_text(), early.complete) == ("begun\n", False)
+
+        await heard.until(lambda: heard.are(handles, "finished"))
+        outputs = await poller.fetch_output([other, one], tmp_path)
+        assert list(outputs) == [other.id, one.id]
+        for output in outputs.values():
+            assert output.stdout is not None
+            assert (output.stdout.read_text(), output.complete) == ("begun\ndone\n", True)
+        await heard.until(lambda: heard.of(one)[-1].outcome == OpOutcome(ok=True))
+        told = [event for event in heard.of(one) if event.seen_by is SeenBy.FETCH]
+        assert [event.outcome.ok for event in told if event.outcome] == [False, True, True]
+        assert {outcome.ok for outcome in (await poller.purge(handles)).values()} == {True}
+        (gone_,) = (await poller.fetch_output([one], tmp_path / "later")).values()
+        assert gone_.directory is None
+        assert gone_.reason
+
+
+async def test_a_purge_that_kills_first(ce: RealCE) -> None:
+    policy = Policy.from_dict({"name": "thorough", "purge": {"active": "kill"}})
+    async with ce.backend(polling=FAST) as backend, polled(backend, policy) as (poller, heard):
+        handles = (await backend.submit(SLEEP, count=2)).handles
+        poller.track(handles)
+        await running(heard, handles, ce)
+        assert {outcome.ok for outcome in (await poller.purge(handles)).values()} == {True}
+        await heard.until(lambda: heard.are(handles, "purged"))
+        for handle in handles:
+            assert [event.dest for event in heard.of(handle)][-3:] == [
+                "killing",
+                "killed",
+                "purged",
+            ]
+        ends(heard.events, policy)
+        await gone(backend, handles)
