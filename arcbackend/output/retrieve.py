@@ -33,6 +33,10 @@ __all__ = ["Retriever"]
 _log = structlog.get_logger("arcbackend")
 
 _GONE = "the CE knows no such job, or no longer has its output (purged or expired)"
+_FEW = 8
+# A-REX's own state of a job that is over, however it ended (job.<id>.status in its control
+# directory).
+_OVER = b"FINISHED"
 _NOT_THERE = "the CE cannot read this file, or it is gone (HTTP 404)"
 # What a libxml2 of 2.14 or newer, in the CE, makes of a control character.
 _REPLACEMENT = "\ufffd".encode()
@@ -64,21 +68,38 @@ class Retriever:
         if not refs:
             return {}
         # Asked before any listing: what is over then has nothing more to come.
-        live = await self._listing.late_states()
+        over = await self._over([ref.local for ref in refs])
         known = streams.of_handles(self._session.endpoint, ids)
         bare = [ref.local for ref in refs if ref.local not in known]
         known |= await streams.documented(self._session, bare)
         limits = self._config.limits
-        jobs = [
-            Collection(ref, live.get(ref.local) in TERMINAL, known.get(ref.local), limits)
-            for ref in refs
-        ]
+        jobs = [Collection(ref, ref.local in over, known.get(ref.local), limits) for ref in refs]
         destination = await self._open(dest)
         try:
             await _Fetch(self._session, self._config, destination, jobs).run()
             return {job.ref.id: job.manifest(destination) for job in jobs}
         finally:
             destination.close()
+
+    async def _over(self, ids: Sequence[str]) -> set[str]:
+        """Tell which jobs are over now.
+
+        Of many by the live listing, which names all jobs of the identity; of few one by one, since
+        a consumer may fetch each job as it ends.
+        """
+        if len(ids) > _FEW:
+            live = await self._listing.late_states()
+            return {local for local in ids if live.get(local) in TERMINAL}
+        builder = await self._session.builder()
+        over: set[str] = set()
+
+        async def ask(local: str) -> None:
+            answer = await self._session.call(builder.diagnose(local, "status"))
+            if answer.status == HTTPStatus.OK and answer.body.strip() == _OVER:
+                over.add(local)
+
+        await run_all(ask, ids)
+        return over
 
     async def _open(self, dest: Path) -> Destination:
         keep_free = self._config.limits.keep_free_bytes

@@ -75,7 +75,9 @@ class FakeCE:
         if local not in self.jobs:
             return answer(404)
         if what == "diagnose":
-            return answer(body=LOG) if rest == ["errors"] else answer(404, reason="Not found")
+            state = self.states.get(local, "FINISHED").encode() + b"\n"
+            items = {"errors": LOG, "status": state}
+            return answer(body=items[rest[0]]) if rest[0] in items else answer(404, reason="No")
         found: bytes | Tree = self.jobs[local]
         for part in filter(None, rest):
             name = unquote_to_bytes(part)

@@ -129,6 +129,19 @@ async def test_each_job_has_its_entry(opened: Open, tmp_path: Path) -> None:
         assert not (tmp_path / "never").exists()
 
 
+async def test_one_or_many_cost_few_requests(opened: Open, tmp_path: Path) -> None:
+    ce = FakeCE({f"j{number}": {b"stdout": b"o"} for number in range(20)}, {"j3": "FINISHING"})
+    async with opened(ce) as (backend, _):
+        one, running = await fetch(backend, tmp_path, "j1", "j3")
+        assert (one.complete, running.complete) == (True, False)
+        assert not [target for target in ce.asked if "?state=" in target]
+        ce.asked.clear()
+        outputs = await fetch(backend, tmp_path, *ce.jobs)
+        assert [output.complete for output in outputs] == [number != 3 for number in range(20)]
+        assert sum(count for target, count in ce.asked.items() if "?state=" in target) == 1
+        assert not [target for target in ce.asked if "diagnose/status" in target]
+
+
 @pytest.mark.parametrize(
     ("stdout", "stderr", "files"),
     [
@@ -489,7 +502,7 @@ async def test_the_ce_vanishes(opened: Open, tmp_path: Path) -> None:
             await fetch(backend, tmp_path, *ce.jobs)
 
 
-@pytest.mark.parametrize("target", ["?state=", "session/", "/f"])
+@pytest.mark.parametrize("target", ["diagnose/status", "session/", "/f"])
 async def test_credentials_are_never_per_job(opened: Open, tmp_path: Path, target: str) -> None:
     ce = FakeCE({"job": {b"f": b"1"}})
 
