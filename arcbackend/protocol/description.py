@@ -42,6 +42,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z0-9_.,:=+%~@ ()-]+(?:/[A-Za-z0-9_.,:=+%~@ ()-]+)*")
 
 # The names we give hold no character that XML escapes, so no XML parser need meet a CE's bytes.
+# Stands unquoted in the scripts that ARC makes of a job (docs/explanation/arc-rest.md).
+_STREAM = re.compile(r"[A-Za-z0-9_.,:=+%@/-]+")
 _ACTIVITY_NAME = re.compile(
     rb"<(?:\w+:)?ActivityIdentification>\s*<(?:\w+:)?Name>([A-Za-z0-9._-]+)</"
 )
@@ -138,8 +140,7 @@ def check_files(spec: SubmissionSpec, secrets: Mapping[str, str]) -> None:
         check_name(name, field)
         if name in taken and {field, taken[name]} != {"stdout", "stderr"}:  # those may be one file
             raise SubmissionRefused(f"is the name of {taken[name]} too", field=field)
-        parts = name.split("/")
-        parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        parents = _parents(name)
         clash = directories.get(name) or next((taken[p] for p in parents if p in taken), None)
         if clash is not None:
             raise SubmissionRefused(
@@ -149,6 +150,29 @@ def check_files(spec: SubmissionSpec, secrets: Mapping[str, str]) -> None:
             )
         taken[name] = field
         directories |= dict.fromkeys(parents, field)
+    made = {parent for ref in spec.inputs for parent in _parents(ref.name)}
+    for field in ("stdout", "stderr"):
+        name = getattr(spec, field)
+        if name is None:
+            continue
+        if _STREAM.fullmatch(name) is None:
+            raise SubmissionRefused(
+                f"{_shown(name)} holds a blank, a bracket or a ~: ARC's scripts on the node do not "
+                "quote this name",
+                field=field,
+            )
+        if not made.issuperset(_parents(name)):
+            raise SubmissionRefused(
+                f"{_shown(name)} lies in a directory that ARC does not make: put an input into it, "
+                "or let the job move the file",
+                field=field,
+            )
+
+
+def _parents(name: str) -> list[str]:
+    """The directories that a file lies in."""
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def check_size(spec: SubmissionSpec, environment: Mapping[str, str], field: str) -> None:

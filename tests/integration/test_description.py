@@ -145,3 +145,15 @@ async def test_what_arc_cannot_honour_is_refused_before_any_job_exists(ce: RealC
         with pytest.raises(SubmissionRefused) as caught:
             await backend.submit(spec)
     assert caught.value.field == "inputs[0].name"
+
+
+async def test_stdout_in_the_directory_of_an_input(ce: RealCE, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    inputs = (FileRef(name="logs/a", source=tmp_path / "a"),)
+    name = "logs/a.,:=+%@-out"
+    spec = SubmissionSpec(executable="/bin/echo", arguments=("y",), inputs=inputs, stdout=name)
+    async with ce.backend() as backend:
+        (handle,) = (await backend.submit(spec)).handles
+        assert await over(backend, [handle]) == {handle.id: JobStatus.DONE}
+        assert ce.run("cat", f"{ce.session_directory}/{local(handle)}/{name}") == "y\n"
+        await backend.purge([handle])
