@@ -121,11 +121,10 @@ class Manager:
 
     def catch_up(self) -> None:
         """The states as of now replace what was missed, and what is still to be heard of before."""
-        snapshot = self.poller.snapshot()
-        states = {job.id: job.state for job in snapshot.jobs}
+        states = self.poller.states()
         for id_, status in self.poller.statuses().items():
-            self.books.take(id_, states[id_.rsplit("/", 1)[-1]], status)
-        self.known = snapshot.sequence
+            self.books.take(id_, states[id_], status)
+        self.known = self.poller.sequence
 
     async def decide(self) -> None:
         """Answer the policy: what has been held for so long is not worth waiting for.
