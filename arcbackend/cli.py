@@ -139,9 +139,8 @@ def _policy_check(arguments: _Arguments) -> None:
 
 def _settings(policy: Policy) -> Iterator[str]:
     """As TOML, so that it is a policy file again."""
-    for section, values in policy.model_dump(mode="json", exclude={"name", "ce"}).items():
-        for name, value in values.items():
-            yield f"{section}.{name} = {json.dumps('never' if value is None else value)}"
+    for field, value in policy.settings():
+        yield f"{field} = {json.dumps('never' if value is None else value)}"
 
 
 # --- arguments that several commands take --------------------------------------------------------

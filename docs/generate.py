@@ -63,11 +63,11 @@ def stale() -> Iterator[tuple[Path, Callable[[], object]]]:
         path, text = DOCS / page, rendered(page)
         if path.read_text(encoding="utf-8") != text:
             yield path, partial(path.write_text, text, encoding="utf-8")
-    for name, source in drawings.drawings().items():
+    wanted = drawings.drawings()
+    for name, source in wanted.items():
         path = DOCS / "reference" / name
         if not drawings.is_fresh(path, source):
             yield path, partial(drawings.draw, path, source)
-    wanted = drawings.drawings()
     for path in (DOCS / "reference").glob("*.svg"):
         if path.name not in wanted:
             yield path, path.unlink

@@ -204,6 +204,20 @@ class Definition:
         return found
 
     @cached_property
+    def reachable(self) -> frozenset[str]:
+        """The states that a life can come to."""
+        reached = {self.initial}
+        while True:
+            more = {
+                rule.dest
+                for rule in self.rules
+                if rule.dest is not None and reached.intersection(self.sources(rule))
+            }
+            if more <= reached:
+                return frozenset(reached)
+            reached |= more
+
+    @cached_property
     def by_arc_state(self) -> Mapping[str, State]:
         """ARC state → the machine's state that it means."""
         return {arc: state for state in self.states.values() for arc in state.arc}
@@ -240,6 +254,10 @@ def worded(outcome: OpOutcome, words: Mapping[str, str]) -> OpOutcome:
 # --- checks, each of one thing -------------------------------------------------------------------
 
 
+def _fault(index: int, field: str, what: str) -> _FaultError:
+    return _FaultError(("transition", index, field), what)
+
+
 def _check_names(definition: Definition, document: _Document) -> None:
     groups = {group.name for group in definition.groups}
     seen: set[str] = set(groups)
@@ -254,9 +272,9 @@ def _check_names(definition: Definition, document: _Document) -> None:
     for index, rule in enumerate(definition.rules):
         for name in rule.source:
             if not definition.members(name):
-                raise _FaultError(("transition", index, "source"), f"no state or group {name}")
+                raise _fault(index, "source", f"no state or group {name}")
         if rule.dest is not None and rule.dest not in definition.states:
-            raise _FaultError(("transition", index, "dest"), f"no state {rule.dest}")
+            raise _fault(index, "dest", f"no state {rule.dest}")
 
 
 def _check_arc_states(definition: Definition, document: _Document) -> None:
@@ -311,25 +329,22 @@ def _check_verbs(definition: Definition, _: _Document) -> None:
             raise _fault(index, "effect", "begins with kill, purge or fetch if the guard is taken")
 
 
-def _fault(index: int, field: str, what: str) -> _FaultError:
-    return _FaultError(("transition", index, field), what)
-
-
 def _check_policy_fields(definition: Definition, _: _Document) -> None:
     for index, rule in enumerate(definition.rules):
         for field, values in rule.when.items():
             allowed = _choices(("transition", index, "when"), field)
             for value in values:
                 if value not in allowed:
-                    raise _FaultError(
-                        ("transition", index, "when"),
+                    raise _fault(
+                        index,
+                        "when",
                         f"{field} is never {value}; it is one of {', '.join(allowed)}",
                     )
         if rule.after is not None:
             _policy_field(("transition", index, "after"), rule.after)
             default = Policy().value(rule.after)
             if default is not None and not isinstance(default, float):
-                raise _FaultError(("transition", index, "after"), f"{rule.after} is no time")
+                raise _fault(index, "after", f"{rule.after} is no time")
 
 
 def _policy_field(place: tuple[str | int, ...], path: str) -> Any:
@@ -355,8 +370,9 @@ def _check_determined(definition: Definition, _: _Document) -> None:
         for source in definition.sources(rule):
             earlier = seen.setdefault((rule.trigger, source), [])
             if any(_may_both_fire(rule, other) for other in earlier):
-                raise _FaultError(
-                    ("transition", index, "trigger"),
+                raise _fault(
+                    index,
+                    "trigger",
                     f"{rule.trigger} out of {source} is there already, and no guard tells which",
                 )
             earlier.append(rule)
@@ -375,26 +391,14 @@ def _check_final(definition: Definition, document: _Document) -> None:
             continue
         for source in definition.sources(rule):
             if definition.states[source].final and rule.dest != source:
-                raise _FaultError(
-                    ("transition", index, "source"), f"{source} is final: only a purge leads out"
-                )
+                raise _fault(index, "source", f"{source} is final: only a purge leads out")
     if definition.states[document.initial].final:
         raise _FaultError(("initial",), f"{document.initial} is final")
 
 
 def _check_reachable(definition: Definition, document: _Document) -> None:
-    reached = {definition.initial}
-    while True:
-        more = {
-            rule.dest
-            for rule in definition.rules
-            if rule.dest is not None and reached.intersection(definition.sources(rule))
-        }
-        if more <= reached:
-            break
-        reached |= more
     for index, state in enumerate(document.state):
-        if state.name not in reached:
+        if state.name not in definition.reachable:
             raise _FaultError(("state", index, "name"), f"nothing leads to {state.name}")
 
 

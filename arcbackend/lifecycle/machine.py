@@ -86,12 +86,7 @@ class Lifecycle:
                 before=partial(_note, rule),
             )
         self.statuses: Mapping[str, JobStatus] = MappingProxyType(
-            {
-                state.name: policy.hold.report_as
-                if state.status is JobStatus.HELD
-                else state.status
-                for state in definition.states.values()
-            }
+            {state.name: policy.reported(state.status) for state in definition.states.values()}
         )
         self.final = frozenset(name for name, state in definition.states.items() if state.final)
         self._verdicts = {

@@ -148,16 +148,7 @@ class _Composer:
     @cached_property
     def states(self) -> Mapping[str, State]:
         """Those that can be reached."""
-        reached = {self.definition.initial}
-        while True:
-            more = {
-                rule.dest
-                for rule in self.definition.rules
-                if rule.dest is not None and reached.intersection(self.definition.sources(rule))
-            }
-            if more <= reached:
-                break
-            reached |= more
+        reached = self.definition.reachable
         return {name: s for name, s in self.definition.states.items() if name in reached}
 
     @cached_property
@@ -403,16 +394,14 @@ class _Composer:
 
     def _node(self, name: str) -> Node:
         state = self.states[name]
-        held = state.status is JobStatus.HELD and self.policy is not None
-        status = self.policy.hold.report_as if held and self.policy else state.status
+        status = self.policy.reported(state.status) if self.policy else state.status
         return Node(name, state.arc, status, state.final, state.meaning)
 
 
 def _settings(policy: Policy) -> Iterator[tuple[str, str]]:
     """Every field of a policy, and its value for people."""
-    for section, values in policy.model_dump(exclude={"name", "ce"}).items():
-        for name, value in values.items():
-            shown = "never" if value is None else str(value)
-            if isinstance(value, float):
-                shown = duration(value)
-            yield f"{section}.{name}", shown
+    for field, value in policy.settings():
+        shown = "never" if value is None else str(value)
+        if isinstance(value, float):
+            shown = duration(value)
+        yield field, shown

@@ -6,7 +6,7 @@ A policy does not act by itself: it decides which transitions of the machine exi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -167,6 +167,16 @@ class Policy(Value):
             both = isinstance(fields, Mapping) and isinstance(merged.get(section), dict)
             merged[section] = {**merged[section], **fields} if both else fields
         return Policy.from_dict(merged)
+
+    def reported(self, status: JobStatus) -> JobStatus:
+        """What a status is called in events."""
+        return self.hold.report_as if status is JobStatus.HELD else status
+
+    def settings(self) -> Iterator[tuple[str, Any]]:
+        """Every field of every section, named as in ``hold.grace``, and its value."""
+        for section, fields in self.model_dump(exclude={"name", "ce"}).items():
+            for name, value in fields.items():
+                yield f"{section}.{name}", value
 
     def value(self, path: str) -> Any:
         """The value of a field, named as in ``hold.grace``."""

@@ -17,6 +17,7 @@ from xml.sax.saxutils import unescape
 
 from arcbackend.errors import ProtocolError
 from arcbackend.protocol.messages import Operation, Response
+from arcbackend.protocol.rendering import as_list
 
 __all__ = [
     "Listing",
@@ -104,7 +105,7 @@ def parse_directory(response: Response, ce: str, *, most: int) -> Listing:
     names: dict[bytes, bool] = {}
     illegible: dict[str, None] = {}
     for key in ("file", "dir"):
-        for name in _entries(document.get(key)):
+        for name in as_list(document.get(key)):
             if not isinstance(name, str):
                 raise broken("the listing holds a name that is not a string")
             try:
@@ -144,13 +145,6 @@ def parse_sized_directory(response: Response, *, most: int) -> Listing | None:
     if sizes.keys() & directories.keys():
         return None
     return Listing(tuple(sizes), tuple(directories), sizes=sizes)
-
-
-def _entries(found: Any) -> list[Any]:
-    """The list; other versions may render one element bare, and none as "" or null."""
-    if found in ("", None):
-        return []
-    return found if isinstance(found, list) else [found]
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:

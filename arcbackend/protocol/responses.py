@@ -22,6 +22,7 @@ from arcbackend.errors import (
 )
 from arcbackend.protocol.messages import Operation, Request, Response
 from arcbackend.protocol.names import is_local_id
+from arcbackend.protocol.rendering import as_list
 
 __all__ = [
     "Answers",
@@ -271,10 +272,7 @@ class _Reading:
             return []
         if not isinstance(document, dict):
             raise self.broken("the answer is not a JSON object")
-        found = document.get(key)
-        if found in ("", None):
-            return []
-        return found if isinstance(found, list) else [found]
+        return as_list(document.get(key))
 
     def jobs(self) -> list[_Json]:
         found = self.items("job")
