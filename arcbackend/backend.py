@@ -27,7 +27,7 @@ from arcbackend.models import (
 from arcbackend.output.retrieve import Retriever
 from arcbackend.plan import copy_index
 from arcbackend.polling.poller import Poller, open_poller
-from arcbackend.recovery import jobs_named
+from arcbackend.recovery import all_jobs_named
 from arcbackend.removal import Remover
 from arcbackend.session import Session
 from arcbackend.status import StatusReader
@@ -203,7 +203,7 @@ class ARCBackend:
         Raises:
             AuthenticationError, TransportError, ProtocolError: the whole failed.
         """
-        found = await jobs_named(self._session, submission)
+        found = await all_jobs_named(self._session, submission)
         handles = []
         for position, (local, name) in enumerate(sorted(found.items())):
             index = copy_index(submission, name)

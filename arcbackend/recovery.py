@@ -16,7 +16,7 @@ from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 from arcbackend.tasks import run_all
 
-__all__ = ["Search", "jobs_named", "settled_jobs_named"]
+__all__ = ["Search", "all_jobs_named", "settled_jobs_named"]
 
 _FIRST_LOOK, _LONGEST_WAIT = 0.25, 2.0
 # The CE goes on with a request whose connection is gone. It makes a thousand jobs in a second or
@@ -83,6 +83,21 @@ async def jobs_named(session: Session, name: str, seen: set[str] | None = None) 
     return ours
 
 
+async def all_jobs_named(session: Session, name: str) -> dict[str, str]:
+    """The same, looked for until a look finds nothing new.
+
+    A job whose files A-REX is just moving is missing from its list for a moment.
+    """
+    seen: set[str] = set()
+    found = await jobs_named(session, name, seen)
+    while True:
+        await trio.sleep(_FIRST_LOOK)
+        again = await jobs_named(session, name, seen)
+        if again.keys() <= found.keys():
+            return found
+        found.update(again)
+
+
 async def settled_jobs_named(
     session: Session, name: str, *, expected: int, known: Collection[str], deadline: float
 ) -> Search:
@@ -109,9 +124,11 @@ async def settled_jobs_named(
                 why, changed_at = error.message, None
             else:
                 now = trio.current_time()
-                if changed_at is None or len(now_found) != len(found):
+                if changed_at is None or not now_found.keys() <= found.keys():
                     changed_at = now
-                found, why = now_found, None
+                # What one look misses because the CE is just moving its files, another has seen.
+                found.update(now_found)
+                why = None
                 still = bool(found) and now - changed_at >= settle
                 if len(found) >= expected or still:
                     return Search(found, settled=True)

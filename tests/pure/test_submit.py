@@ -261,6 +261,27 @@ async def test_jobs_still_being_made_are_waited_for(
     assert len(submission.handles) == 3
 
 
+async def test_what_one_look_misses_another_has_seen(
+    autojump_clock: MockClock, ce: FakeSession
+) -> None:
+    """A job whose files the CE is just moving is missing from its list; each time another one."""
+    looks = 0
+
+    async def look(_request: Request) -> Response:
+        nonlocal looks
+        looks += 1
+        listed = sorted(ce.jobs)
+        del listed[looks % len(listed)]
+        return reply({"job": [{"id": local} for local in listed]}, 200)
+
+    _reply_lost(ce)
+    ce.hooks[Operation.JOBS_LIST] = look
+    submission = await _submit(ce, 4)
+    _assert_whole(submission, 4)
+    assert submission.failures == {}
+    assert looks == 2
+
+
 async def test_none_found_is_believed_only_at_the_end(
     autojump_clock: MockClock, ce: FakeSession
 ) -> None:
