@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from pathlib import Path
 
-from arcbackend.errors import ConfigurationError
+from arcbackend.errors import AuthenticationError, ConfigurationError
 
 __all__ = ["client_context"]
 
@@ -14,7 +15,9 @@ __all__ = ["client_context"]
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
-def client_context(ca_file: Path | None, ca_dir: Path | None) -> ssl.SSLContext:
+def client_context(
+    ca_file: Path | None, ca_dir: Path | None, certificate: bytes | None = None
+) -> ssl.SSLContext:
     """Build a context that verifies the CE's certificate and host name, with TLS 1.2 or newer.
 
     Reads files: not for the event loop's thread.
@@ -23,9 +26,11 @@ def client_context(ca_file: Path | None, ca_dir: Path | None) -> ssl.SSLContext:
         ca_file: PEM file of certification authorities.
         ca_dir: directory of hashed CA certificates. With neither, the system's store, which
             ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` can move.
+        certificate: PEM: what to show the CE, with its private key and chain; None: nothing.
 
     Raises:
         ConfigurationError: a file or directory that cannot be used, by the setting's name.
+        AuthenticationError: the certificate cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -38,7 +43,36 @@ def client_context(ca_file: Path | None, ca_dir: Path | None) -> ssl.SSLContext:
         _load_dir(context, ca_dir)
     if ca_file is None and ca_dir is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if certificate is not None:
+        _load_certificate(context, certificate)
     return context
+
+
+def _load_certificate(context: ssl.SSLContext, certificate: bytes) -> None:
+    """Give the context a certificate and its key, which the ssl module takes from files only.
+
+    The file is in memory and has no name: it is gone with its descriptor, also when this process is
+    killed, and no other user's process can open it.
+    """
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o600)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(certificate)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+    except (ssl.SSLError, ValueError):
+        # Chained to nothing: what the ssl module says may quote what it read.
+        raise AuthenticationError(
+            "the proxy cannot be used for TLS: it is not a certificate in PEM form with its "
+            "private key, unencrypted, and the chain behind it"
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+def _no_password() -> str:
+    """Instead of OpenSSL's own way, which asks on the terminal."""
+    raise ValueError
 
 
 def _load_file(context: ssl.SSLContext, path: Path) -> None:

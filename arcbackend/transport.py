@@ -43,7 +43,13 @@ import trio
 from arcbackend._failures import FOREIGN, Limits, explain
 from arcbackend._network import Network, Pool
 from arcbackend._tls import client_context
-from arcbackend.errors import ConfigurationError, InterCEdeError, ProtocolError, TransportError
+from arcbackend.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InterCEdeError,
+    ProtocolError,
+    TransportError,
+)
 from arcbackend.protocol.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -168,7 +174,8 @@ class Transport:
         }
         self._slots = trio.Semaphore(settings.connections, max_value=settings.connections)
         self._network = Network(settings.connections, self._spare)
-        self._leases: OrderedDict[bytes | None, _Lease] = OrderedDict()  # last used, last
+        # By `_Secret.key`; last used, last.
+        self._leases: OrderedDict[tuple[bytes | None, ...], _Lease] = OrderedDict()
         self._tls: ssl.SSLContext | None = None
         self._tls_lock = trio.Lock()
         self._closed = False
@@ -189,6 +196,7 @@ class Transport:
         request: Request,
         *,
         authorization: str | None = None,
+        certificate: bytes | None = None,
         content: Callable[[], AsyncIterable[bytes]] | None = None,
         content_length: int | None = None,
     ) -> Response:
@@ -199,7 +207,9 @@ class Transport:
 
         Args:
             request: what to send.
-            authorization: the value of the Authorization header; None: no identity.
+            authorization: the value of the Authorization header, or None.
+            certificate: PEM: what to show in the TLS handshake, with its key and chain, or None.
+                The two together are one identity; neither: no identity.
             content: starts the body, instead of ``request.body``; called once per attempt. What it
                 raises is raised here as it is.
             content_length: bytes that ``content`` yields; None: unknown, sent in chunks.
@@ -209,9 +219,11 @@ class Transport:
             ProtocolError: the answer is not HTTP, or longer than ``max_body``.
             ConfigurationError: the trust anchors cannot be read; the request or the authorization
                 cannot be written as HTTP; ``content`` yields another length than announced.
+            AuthenticationError: the certificate cannot be used.
         """
-        call = _Call(request, _Secret(authorization), content, content_length)
-        del request, authorization  # a traceback that shows local variables must not show these
+        call = _Call(request, _Secret(authorization, certificate), content, content_length)
+        # A traceback that shows local variables must not show these.
+        del request, authorization, certificate
         return await self._repeat(call, self._receive)
 
     def stream(
@@ -219,6 +231,7 @@ class Transport:
         request: Request,
         *,
         authorization: str | None = None,
+        certificate: bytes | None = None,
         read_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[StreamedResponse]:
         """Send a request and stream its answer; tried again as `send` does until its head is here.
@@ -228,21 +241,24 @@ class Transport:
 
         Args:
             request: what to send.
-            authorization: the value of the Authorization header; None: no identity.
+            authorization: the value of the Authorization header, or None.
+            certificate: as in `send`.
             read_timeout: seconds between two pieces of the answer, instead of the settings'.
 
         Raises:
-            TransportError, ProtocolError, ConfigurationError: as `send`, also while iterating.
+            TransportError, ProtocolError, ConfigurationError, AuthenticationError: as `send`, also
+                while iterating.
         """
-        return self._stream(_Call(request, _Secret(authorization), read_timeout=read_timeout))
+        secret = _Secret(authorization, certificate)
+        return self._stream(_Call(request, secret, read_timeout=read_timeout))
 
-    async def discard(self, authorization: str | None) -> None:
+    async def discard(self, authorization: str | None, certificate: bytes | None = None) -> None:
         """Close every connection of an identity: at once if idle, else after its request.
 
         The next request of that identity goes out on a new connection.
         """
-        key = _Secret(authorization).key
-        del authorization
+        key = _Secret(authorization, certificate).key
+        del authorization, certificate
         if (lease := self._leases.pop(key, None)) is not None:
             await self._retire(lease)
 
@@ -343,10 +359,14 @@ class Transport:
 
     # Connections
 
-    async def _lease(self, secret: _Secret, context: ssl.SSLContext) -> _Lease:
+    async def _lease(self, secret: _Secret) -> _Lease:
         """The connections of an identity, in use until `_leave`."""
         if (lease := self._leases.get(secret.key)) is None:
-            lease = self._leases[secret.key] = _Lease(Pool(context, self._network, _KEEPALIVE))
+            async with self._tls_lock:
+                if (lease := self._leases.get(secret.key)) is None:
+                    context = await self._context(secret)
+                    lease = _Lease(Pool(context, self._network, _KEEPALIVE))
+                    self._leases[secret.key] = lease
         lease.in_use += 1
         self._leases.move_to_end(secret.key)
         if len(self._leases) > _IDENTITIES:
@@ -369,27 +389,38 @@ class Transport:
         connections = (c for lease in self._leases.values() for c in lease.pool.connections)
         return next((c for c in connections if c.is_idle()), None)
 
-    async def _trust(self) -> None:
-        """Build the TLS context, once: that reads files and takes tens of milliseconds."""
-        async with self._tls_lock:
-            if self._tls is None:
-                self._tls = await trio.to_thread.run_sync(
-                    client_context,
-                    self._settings.ca_file,
-                    self._settings.ca_dir,
-                    abandon_on_cancel=True,
-                )
+    async def _context(self, secret: _Secret) -> ssl.SSLContext:
+        """The TLS context of an identity: building one reads files and takes tens of milliseconds.
+
+        All identities without a certificate share one.
+        """
+        if secret.certificate is None and self._tls is not None:
+            return self._tls
+        context = await trio.to_thread.run_sync(
+            client_context,
+            self._settings.ca_file,
+            self._settings.ca_dir,
+            secret.certificate,
+            abandon_on_cancel=True,
+        )
+        if secret.certificate is None:
+            self._tls = context
+        return context
 
 
 class _Secret:
-    """The value of an Authorization header; no representation of it shows the value."""
+    """An identity: an Authorization header, a certificate. No representation of it shows either."""
 
-    __slots__ = ("_value", "key", "legal")
+    __slots__ = ("_value", "certificate", "key", "legal")
 
-    def __init__(self, value: str | None) -> None:
+    def __init__(self, value: str | None, certificate: bytes | None = None) -> None:
         encoded = None if value is None else value.encode("utf-8", "surrogatepass")
         self._value = encoded
-        self.key = None if encoded is None else hashlib.sha256(encoded).digest()
+        self.certificate = certificate
+        self.key = tuple(
+            None if part is None else hashlib.sha256(part).digest()
+            for part in (encoded, certificate)
+        )
         self.legal = encoded is None or _CREDENTIALS.fullmatch(encoded) is not None
 
     def __repr__(self) -> str:
@@ -629,19 +660,17 @@ class _Exchange:
             )
         if transport._closed:
             raise self._unsent("this backend is closed")
-        if transport._tls is None:
-            with trio.move_on_after(settings.connect_timeout):
-                try:
-                    await transport._trust()
-                except ConfigurationError as error:
-                    error.ce = settings.endpoint
-                    raise
-        if transport._tls is None:
+        with trio.move_on_after(settings.connect_timeout):
+            try:
+                self._lease = await transport._lease(self.call.secret)
+            except (AuthenticationError, ConfigurationError) as error:
+                error.ce = settings.endpoint
+                raise
+        if self._lease is None:
             raise self._unsent(
                 "connect timeout: the certification authorities were not read within "
                 f"{settings.connect_timeout:g} s ({transport._limits.trust})"
             )
-        self._lease = await transport._lease(self.call.secret, transport._tls)
         return self._lease
 
     def refuse(self, message: str, excerpt: bytes) -> ProtocolError:
