@@ -91,8 +91,9 @@ def _look_at_jobs(_builder: Any, request: Any, *_args: Any, **_kwargs: Any) -> N
 _watch(SecretStr, "__init__", _remember)
 _watch(SecretBytes, "__init__", _remember)
 _watch(BoundLoggerBase, "_process_event", _look_at_event)
-for _error in (InterCEdeError, *InterCEdeError.__subclasses__()):
-    _watch(_error, "__init__", _look_at_error)
+_watch(InterCEdeError, "__init__", _look_at_error)
+for _subclass in InterCEdeError.__subclasses__():
+    _watch(_subclass, "__init__", _look_at_error)
 _watch(Value, "__repr__", _look_at_repr)
 _watch(Value, "__str__", _look_at_repr)
 _watch(RequestBuilder, "new_jobs", _look_at_jobs)
