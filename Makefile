@@ -8,12 +8,14 @@ VERSION ?= 7.0.0
 CONFIG  ?= token
 # Workers of the tests that need no CE; 0: none, as with --pdb.
 JOBS    ?= 2
+# CEs that the tests run on at a time; 0: one, in this process. Mostly they wait for the CE.
+STACK_JOBS ?= 3
 
 unexport PYTHONHOME PYTHONPATH PYTHONUSERBASE
 export PYTHONUNBUFFERED := 1
 .NOTPARALLEL:
 .PHONY: demo test check format lint types layers unit wheel integration \
-        stack-start stack-stop stack-logs stack-status venv graphviz clean
+        stack-start stack-stop stack-logs stack-status venv graphviz openssl clean
 
 # The main job, watched; on the real CE in front of a real Slurm, started for it (KEEP=1: and left
 # running), or on yours:
@@ -50,7 +52,7 @@ layers: venv
 	.venv/bin/lint-imports
 
 # No server needed.
-unit: venv graphviz
+unit: venv graphviz openssl
 	$(PYTEST) tests --ignore tests/integration --ignore tests/packaging -n $(JOBS)
 
 # What users install, and what the README shows.
@@ -59,7 +61,7 @@ wheel: venv
 
 # On every real CE of tests/integration/stacks.yml.
 integration: venv
-	$(PYTEST) tests/integration --durations=10
+	$(PYTEST) tests/integration --durations=25 -n $(STACK_JOBS)
 
 stack-start:
 	$(STACK) build arc-slurm --version '$(VERSION)'
@@ -78,6 +80,11 @@ venv:
 graphviz:
 	@command -v dot >/dev/null || { command -v apt-get >/dev/null && .ci/apt-install graphviz; } || \
 	    echo 'graphviz is not installed: diagrams are not drawn in the tests' >&2
+
+# For the tests in which it judges what we have signed.
+openssl:
+	@command -v openssl >/dev/null || { command -v apt-get >/dev/null && .ci/apt-install openssl; } || \
+	    echo 'openssl is not installed: proxies are not verified in the tests' >&2
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \

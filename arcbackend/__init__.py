@@ -1,15 +1,27 @@
 """Submit, watch, kill and purge jobs on NorduGrid ARC 7 Computing Elements over REST."""
 
 from arcbackend.backend import ARCBackend
-from arcbackend.config import ARCConfig, Batches, Limits, Polling, Retries, Timeouts
+from arcbackend.config import (
+    ARCConfig,
+    Batches,
+    Delegation,
+    Limits,
+    Polling,
+    Retries,
+    Timeouts,
+)
 from arcbackend.contract import (
     Cancellable,
     JobBackend,
+    LoadReporter,
     Monitor,
     OutputRetriever,
     Purgeable,
     Submitter,
+    SupportsLiveDiagnostics,
 )
+from arcbackend.counts import JobCounts, ShareCounts
+from arcbackend.credential_files import FileCredentials
 from arcbackend.credentials import (
     BearerToken,
     CredentialKind,
@@ -19,6 +31,7 @@ from arcbackend.credentials import (
     StaticCredentials,
     X509Proxy,
 )
+from arcbackend.details import JobDetails
 from arcbackend.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -31,6 +44,8 @@ from arcbackend.events import (
     EVENT_ADAPTER,
     CEBack,
     CEUnreachable,
+    DelegationFailing,
+    DelegationRenewed,
     EventsMissed,
     JobEvent,
     PollerEvent,
@@ -46,7 +61,9 @@ from arcbackend.lifecycle.policy import (
 )
 from arcbackend.models import (
     CopyVars,
+    Diagnostics,
     FileRef,
+    FileTail,
     JobHandle,
     JobID,
     JobOutput,
@@ -59,6 +76,7 @@ from arcbackend.models import (
     Submission,
     SubmissionSpec,
 )
+from arcbackend.output.progress import FetchProgress
 from arcbackend.polling.poller import Poller, merge
 from arcbackend.polling.snapshot import PollerSnapshot
 from arcbackend.polling.subscription import Subscription
@@ -79,11 +97,20 @@ __all__ = [
     "CredentialProvider",
     "CredentialRequirements",
     "CredentialSet",
+    "Delegation",
+    "DelegationFailing",
+    "DelegationRenewed",
+    "Diagnostics",
     "EventsMissed",
+    "FetchProgress",
+    "FileCredentials",
     "FileRef",
+    "FileTail",
     "HoldPolicy",
     "InterCEdeError",
     "JobBackend",
+    "JobCounts",
+    "JobDetails",
     "JobEvent",
     "JobHandle",
     "JobID",
@@ -91,6 +118,7 @@ __all__ = [
     "JobStatus",
     "KillPolicy",
     "Limits",
+    "LoadReporter",
     "LostPolicy",
     "Monitor",
     "OpOutcome",
@@ -110,12 +138,14 @@ __all__ = [
     "Resources",
     "Retries",
     "SeenBy",
+    "ShareCounts",
     "StaticCredentials",
     "Submission",
     "SubmissionRefused",
     "SubmissionSpec",
     "Submitter",
     "Subscription",
+    "SupportsLiveDiagnostics",
     "Timeouts",
     "TransportError",
     "X509Proxy",

@@ -13,7 +13,13 @@ from urllib.parse import urlsplit
 import httpcore2
 import trio
 
-from arcbackend.errors import ConfigurationError, InterCEdeError, ProtocolError, TransportError
+from arcbackend.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InterCEdeError,
+    ProtocolError,
+    TransportError,
+)
 
 __all__ = ["FOREIGN", "Failure", "Limits", "explain", "without_frames"]
 
@@ -28,6 +34,17 @@ FOREIGN = (
 """What `explain` takes. Anything else is not the network's and passes through as it is."""
 
 _QUOTED = 200
+# OpenSSL's names of the alerts that are about the peer's certificate (RFC 5246, section 7.2.2).
+_ALERTS = {
+    "ALERT_CERTIFICATE_EXPIRED": "it has expired, or is not valid yet: renew it",
+    "ALERT_CERTIFICATE_REVOKED": "it, or a certificate that it rests on, is revoked",
+    "ALERT_UNKNOWN_CA": "the CE does not know its CA, or its chain is not complete",
+    "ALERT_ILLEGAL_PARAMETER": "its key is of a kind that the CE does not take (elliptic curve)",
+    "ALERT_BAD_CERTIFICATE": "a certificate in it is not in order",
+    "ALERT_UNSUPPORTED_CERTIFICATE": "a certificate in it is of a kind that the CE does not take",
+    "ALERT_CERTIFICATE_UNKNOWN": "a certificate in it cannot be verified",
+    "ALERT_ACCESS_DENIED": "access is denied",
+}
 _T = TypeVar("_T", bound=BaseException)
 
 
@@ -69,7 +86,12 @@ class Failure:
 
 
 def explain(
-    exc: BaseException, limits: Limits, operation: str, redact: Callable[[str], str]
+    exc: BaseException,
+    limits: Limits,
+    operation: str,
+    redact: Callable[[str], str],
+    *,
+    certified: bool = False,
 ) -> Failure:
     """Translate one of `FOREIGN`, most specific first.
 
@@ -78,18 +100,29 @@ def explain(
         limits: what the message names.
         operation: the operation that failed.
         redact: takes the credentials out of what the server said, should it quote them.
+        certified: whether a certificate was shown to the server.
     """
     context: dict[str, Any] = {"ce": limits.endpoint, "operation": operation}
+    if certified and (refusal := _refused_certificate(exc)) is not None:
+        return Failure(AuthenticationError(refusal, **context), None, again=False)
     if isinstance(exc, httpcore2.LocalProtocolError):
         text = "the request cannot be written as HTTP: it has an illegal character or length"
         return Failure(ConfigurationError(text, **context), None, again=False)
     if isinstance(exc, httpcore2.ProtocolError) and not _cut_short(exc):
-        text = f"this is not HTTP ({redact(_quote(exc))}): is it really a CE's REST interface?"
+        text = f"this is not HTTP ({_quote(redact(str(exc)))}): is it really a CE's REST interface?"
         return Failure(ProtocolError(text, **context), None, again=False)
     unsent = isinstance(exc, httpcore2.ConnectError | httpcore2.ConnectTimeout)
     text, again = _describe(exc, limits)
     error = TransportError(text, maybe_done=not unsent, **context)
     return Failure(error, without_frames(exc), again)
+
+
+def _refused_certificate(exc: BaseException) -> str | None:
+    """Why the server did not take our certificate, if that is what its TLS alert says."""
+    tls = _find(exc, ssl.SSLError)
+    said = (tls.reason or "") if tls is not None else ""
+    why = next((text for alert, text in _ALERTS.items() if said.endswith(alert)), None)
+    return why and f"the CE does not accept the proxy: {why} ({said})"
 
 
 def without_frames(exc: BaseException) -> BaseException:
@@ -108,7 +141,7 @@ def _describe(exc: BaseException, limits: Limits) -> tuple[str, bool]:
     for kind, describe in _KINDS:
         if isinstance(exc, kind):
             return describe(exc, limits)
-    return f"the connection failed ({_quote(exc)}); try again", True
+    return f"the connection failed ({_quote(str(exc))}); try again", True
 
 
 def _connect_error(exc: BaseException, limits: Limits) -> tuple[str, bool]:
@@ -208,6 +241,5 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             pending += link.exceptions
 
 
-def _quote(exc: BaseException) -> str:
-    text = str(exc)
+def _quote(text: str) -> str:
     return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from arcbackend.config import ARCConfig
+from arcbackend.counts import JobCounts
 from arcbackend.credentials import CredentialProvider, CredentialRequirements
+from arcbackend.delegations import Delegations
+from arcbackend.describe import Describer
+from arcbackend.details import JobDetails
+from arcbackend.diagnosis import Diagnoser
 from arcbackend.ends import Ends
+from arcbackend.items import ItemReader
 from arcbackend.jobids import job_id, resolve
 from arcbackend.lifecycle.policy import Policy
 from arcbackend.listing import LiveListing
+from arcbackend.load import read_counts
 from arcbackend.models import (
     CopyVars,
+    Diagnostics,
+    FileTail,
     JobHandle,
     JobID,
     JobOutput,
@@ -24,7 +33,9 @@ from arcbackend.models import (
     Submission,
     SubmissionSpec,
 )
+from arcbackend.output.progress import FetchProgress
 from arcbackend.output.retrieve import Retriever
+from arcbackend.output.tail import Tailer
 from arcbackend.plan import copy_index
 from arcbackend.polling.poller import Poller, open_poller
 from arcbackend.recovery import all_jobs_named
@@ -67,12 +78,19 @@ class ARCBackend:
             config = ARCConfig.from_dict(dict(config))
         self._config = config
         self._session = Session(config, credentials)
+        self._delegations = Delegations(self._session, config)
         self._listing = LiveListing(self._session, config.live_listing, config.live_listing_budget)
         ids = config.batches.ids
-        self._ends = Ends(self._session)
+        self._items = ItemReader(self._session, config.timeouts.read)
+        self._ends = Ends(self._session, self._items)
+        self._describer = Describer(self._session, self._items)
+        self._diagnoser = Diagnoser(
+            self._session, self._listing, self._items, workers=config.concurrency
+        )
         self._reader = StatusReader(self._session, self._listing, self._ends, ids)
         self._remover = Remover(self._session, self._listing, self._reader, ids)
         self._retriever = Retriever(self._session, self._listing, config)
+        self._tailer = Tailer(self._session, config)
 
     def __repr__(self) -> str:
         """The CE's endpoint."""
@@ -128,7 +146,9 @@ class ARCBackend:
             AuthenticationError, TransportError, ProtocolError: the whole failed. ``jobs`` names
                 what could not be removed from the CE, ``submission`` what to `find` later.
         """
-        return await submit_jobs(self._session, self._config, spec, count, copies)
+        return await submit_jobs(
+            self._session, self._config, self._delegations, spec, count=count, copies=copies
+        )
 
     async def status(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, JobStatus]:
         """Tell the status of each job.
@@ -169,7 +189,11 @@ class ARCBackend:
         return await self._remover.purge(refs)
 
     async def fetch_output(
-        self, ids: Sequence[JobID | JobHandle], dest: Path | str
+        self,
+        ids: Sequence[JobID | JobHandle],
+        dest: Path | str,
+        *,
+        progress: Callable[[FetchProgress], None] | None = None,
     ) -> Mapping[JobID, JobOutput]:
         """Fetch what each job left into ``dest/<the CE's id of the job>/``.
 
@@ -182,13 +206,85 @@ class ARCBackend:
         Args:
             ids: the jobs. With a bare id, the CE is asked which files are stdout and stderr.
             dest: a directory; made if it is not there.
+            progress: called with each thing that happens, as it happens: for every file, and while
+                a file is under way, at most five times a second. It is called in the event loop,
+                which it holds up; it must return soon and must not raise. If it does, the fetch
+                ends, and what it raised comes out of this call.
 
         Raises:
             ConfigurationError: an id that is none, or of another CE; ``dest`` cannot be written to.
             AuthenticationError, TransportError, ProtocolError: the whole failed. What was fetched
                 before is on disk.
         """
-        return await self._retriever.fetch(ids, Path(dest))
+        return await self._retriever.fetch(ids, Path(dest), progress)
+
+    async def tail(
+        self,
+        id: JobID | JobHandle,  # noqa: A002  (the names that callers write)
+        name: str | None = None,
+        bytes: int = 4096,  # noqa: A002
+    ) -> FileTail:
+        """Read the end of a file of a job, running or over, without the rest.
+
+        Repeatable: each call looks again. Nothing is written to disk. What cannot be read is told
+        in ``reason``: an unknown job, a file that is not there (yet), one that is no regular file,
+        or that a link leads to. Needs the scope compute.read. docs/explanation/outputs.md tells
+        what it costs.
+
+        Args:
+            id: the job.
+            name: the file's path in the session directory, with ``/`` between its names; bytes that
+                are no UTF-8 as `os.fsdecode` makes them. None: the job's standard output; with a
+                bare id, the CE is asked which file that is.
+            bytes: how much to read, at most; 1 to ``limits.max_answer_bytes``.
+
+        Raises:
+            ConfigurationError: an id that is none, or of another CE; ``bytes`` out of range.
+            AuthenticationError, TransportError, ProtocolError: the CE could not be asked.
+        """
+        return await self._tailer.tail(id, name, bytes)
+
+    async def counts(self) -> JobCounts:
+        """Tell how many jobs run and wait in the configured queue, or in all queues if there is
+        none.
+
+        From the information that the CE publishes of itself, up to a minute old; this needs no
+        credentials. docs/explanation/load.md tells what the numbers mean: they are not free slots.
+
+        Raises:
+            ConfigurationError: the CE has no such queue; the message names those it has.
+            TransportError: the CE could not be asked.
+            ProtocolError: it publishes no numbers, or what cannot be made sense of.
+        """
+        return await read_counts(self._session, self._config.queue)
+
+    async def diagnostics(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, Diagnostics]:
+        """Tell what the CE's records say of jobs, and why those failed that did.
+
+        For jobs in any state. One job takes three to six requests; of many, one for each 500 and
+        one for each job whose record leaves open why it failed, or is too new to be published.
+        Needs the scope compute.read. docs/explanation/diagnostics.md tells what is read, and lists
+        the reasons.
+
+        Raises:
+            ConfigurationError: an id that is none, or of another CE.
+            AuthenticationError, TransportError, ProtocolError: the whole failed. What fails for one
+                job is its ``reason``.
+        """
+        return await self._diagnoser.diagnose(resolve(self._config.endpoint, ids))
+
+    async def describe(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, JobDetails]:
+        """Tell what the CE knows of jobs beyond their state: exit code, node, times, usage.
+
+        From the CE's job documents, up to a minute old, 500 jobs a request; of up to eight jobs,
+        also from the records that these are made of, which are live and have more. Needs the scope
+        compute.read.
+
+        Raises:
+            ConfigurationError: an id that is none, or of another CE.
+            AuthenticationError, TransportError, ProtocolError: the whole failed.
+        """
+        return await self._describer.describe(resolve(self._config.endpoint, ids))
 
     async def find(self, submission: str) -> Sequence[JobHandle]:
         """Find the jobs of a submission by its name, on the CE.
@@ -237,6 +333,7 @@ class ARCBackend:
                 ends=self._ends,
                 remover=self._remover,
                 retriever=self._retriever,
+                delegations=self._delegations,
                 policy=loaded,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 
 import structlog
 import trio
@@ -15,10 +16,11 @@ from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 from arcbackend.tasks import run_all
 
-__all__ = ["ask_all", "read_documents"]
+__all__ = ["ask_all", "read_documents", "refusal"]
 
 _log = structlog.get_logger("arcbackend")
 
+_UNKNOWN = "the CE knows no such job: it never did, or it was purged or has expired"
 # Job documents are some kilobytes each.
 _DOCUMENTS = 500
 
@@ -68,6 +70,15 @@ async def read_documents(
         answers = await ask_all(session, builder.info, batch, batch=len(batch))
         for local, answer in answers.items():
             visit(local, answer)
+
+
+def refusal(answer: JobAnswer) -> str | None:
+    """Why the CE tells nothing of a job; None if it does."""
+    if answer.code == HTTPStatus.NOT_FOUND:
+        return _UNKNOWN
+    if answer.code >= HTTPStatus.BAD_REQUEST:
+        return f"the CE refused: {answer.reason or answer.code}"
+    return None
 
 
 async def _ask_batches(

@@ -11,10 +11,12 @@ from arcbackend.jobids import canonical_endpoint
 from arcbackend.models import QueueName, Value
 from arcbackend.validation import read_toml, validated
 
-__all__ = ["ARCConfig", "Batches", "Limits", "Polling", "Retries", "Timeouts"]
+__all__ = ["ARCConfig", "Batches", "Delegation", "Limits", "Polling", "Retries", "Timeouts"]
 
 _KiB, _MiB, _GiB = 2**10, 2**20, 2**30
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+# Any JSON string can be an audience; A-REX's own configuration ends it at the first blank.
+_Audience = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=1000)]
 
 
 class Timeouts(Value):
@@ -99,6 +101,22 @@ class Polling(Value):
     """How long polling waits for a subscriber whose buffer is full, before it misses events."""
 
 
+class Delegation(Value):
+    """What jobs work with on the CE: a delegated proxy (``auth`` with ``proxy``), or a token."""
+
+    renew_before: _Seconds = 21_600.0
+    """A delegation that ends within so many seconds is renewed, as soon as the credential provider
+    has a proxy that lasts longer: before a submission, and by a poller while it follows jobs."""
+    check: _Seconds = 300.0
+    """Between two looks of a poller at the delegations, in seconds, at most."""
+    token: bool = False
+    """With ``auth = "token"``: leave the token with the CE (ARC REST 1.1, ``type=jwt``), which it
+    fetches and stores files with."""
+    token_scopes: tuple[str, ...] = ()
+    """Scopes of the token that is left with the CE, e.g. ``storage.read:/``: the credential
+    provider is asked for it."""
+
+
 class ARCConfig(Value):
     """Configuration of an `ARCBackend`."""
 
@@ -108,7 +126,13 @@ class ARCConfig(Value):
     """Queue for jobs that name none; None: the CE chooses."""
     auth: Literal["token", "proxy", "token+proxy"] = "token"
     """``token``: bearer token; ``proxy``: X.509 proxy; ``token+proxy``: token on the channel and a
-    delegated proxy in the job. So far only ``token`` is built; the others are refused."""
+    delegated proxy in the job (DIRAC: ``AlwaysIncludeProxy``)."""
+    audience: _Audience = "endpoint"
+    """The audience that tokens are asked for, which the credential provider is told as the
+    requirements' ``resource``. A CE accepts what its administrator wrote down, letter by letter:
+    ``endpoint``: ``https://host:port``; ``host``: ``https://host``, without the port; anything else
+    is the audience itself, e.g. ``https://wlcg.cern.ch/jwt/v1/any``
+    (docs/explanation/credentials.md)."""
     ca_file: Path | None = None
     """PEM file of the certification authorities to trust."""
     ca_dir: Path | None = None
@@ -137,11 +161,25 @@ class ARCConfig(Value):
     """Batch sizes."""
     polling: Polling = Polling()
     """The poller."""
+    delegation: Delegation = Delegation()
+    """Delegations."""
+
+    @property
+    def resource(self) -> str:
+        """The audience of tokens for this CE: what ``audience`` comes to."""
+        forms = {"endpoint": self.endpoint, "host": self.endpoint.rpartition(":")[0]}
+        return forms.get(self.audience, self.audience)
 
     @model_validator(mode="after")
     def _one_trust_anchor(self) -> Self:
         if self.ca_file and self.ca_dir:
             raise ValueError("ca_file and ca_dir: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _one_delegation(self) -> Self:
+        if self.delegation.token and self.auth != "token":
+            raise ValueError('delegation.token goes with auth = "token": else a proxy is delegated')
         return self
 
     @classmethod

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from arcbackend.counts import JobCounts
 from arcbackend.models import (
     CopyVars,
+    Diagnostics,
     JobHandle,
     JobID,
     JobOutput,
@@ -20,7 +22,16 @@ from arcbackend.models import (
     SubmissionSpec,
 )
 
-__all__ = ["Cancellable", "JobBackend", "Monitor", "OutputRetriever", "Purgeable", "Submitter"]
+__all__ = [
+    "Cancellable",
+    "JobBackend",
+    "LoadReporter",
+    "Monitor",
+    "OutputRetriever",
+    "Purgeable",
+    "Submitter",
+    "SupportsLiveDiagnostics",
+]
 
 
 @runtime_checkable
@@ -77,4 +88,22 @@ class Purgeable(Protocol):
 
     async def purge(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, OpOutcome]:
         """Remove jobs and their files from the CE, with one outcome each."""
+        ...
+
+
+@runtime_checkable
+class LoadReporter(Protocol):
+    """Tells how busy a CE is."""
+
+    async def counts(self) -> JobCounts:
+        """How many jobs run and wait."""
+        ...
+
+
+@runtime_checkable
+class SupportsLiveDiagnostics(Protocol):
+    """Tells what is wrong with jobs, running or over."""
+
+    async def diagnostics(self, ids: Sequence[JobID | JobHandle]) -> Mapping[JobID, Diagnostics]:
+        """What the CE's records say of each job."""
         ...

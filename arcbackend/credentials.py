@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,6 +21,7 @@ from pydantic import AwareDatetime, SecretBytes, SecretStr
 from arcbackend.models import Value
 
 __all__ = [
+    "B64TOKEN",
     "BearerToken",
     "CredentialKind",
     "CredentialProvider",
@@ -28,6 +30,10 @@ __all__ = [
     "StaticCredentials",
     "X509Proxy",
 ]
+
+
+# RFC 6750, section 2.1: b64token. Anything else could forge header fields.
+B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class CredentialKind(StrEnum):
@@ -56,11 +62,12 @@ class X509Proxy(Value):
     pem: SecretBytes
     """PEM: proxy certificate, its private key, and the chain behind it."""
     expires_at: AwareDatetime | None = None
-    """When it ends; None: unknown."""
+    """When it ends; None: unknown, then the first end of its certificates' is used, for freshness
+    only."""
 
     def expiry(self) -> datetime | None:
-        """When it ends, as told; None if unknown."""
-        return self.expires_at
+        """When it ends, as told or as its certificates say; None if neither tells."""
+        return self.expires_at or _certificates_end(self.pem)
 
 
 class CredentialSet(Value):
@@ -89,7 +96,8 @@ class CredentialRequirements(Value):
     """What one operation on one CE needs."""
 
     resource: str
-    """The endpoint, and the audience of the token: ``https://host:port``."""
+    """The CE, as the audience of a token for it: ``https://host:port``, or what the configuration
+    says instead (``audience``)."""
     kinds: frozenset[CredentialKind]
     """Which kinds are needed: all of these together."""
     scopes: frozenset[str] = frozenset()
@@ -156,6 +164,13 @@ def lacking(credentials: CredentialSet, kinds: Iterable[CredentialKind]) -> list
         CredentialKind.PROXY: credentials.proxy is not None,
     }
     return sorted(kind for kind in kinds if not held[kind])
+
+
+def _certificates_end(pem: SecretBytes) -> datetime | None:
+    # cryptography takes 0.04 s to import: not for tokens alone.
+    from arcbackend.x509 import earliest_end  # noqa: PLC0415
+
+    return earliest_end(pem.get_secret_value())
 
 
 def _jwt_expiry(token: str) -> datetime | None:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from http import HTTPStatus
-
-import structlog
-import trio
 
 from arcbackend.bulk import read_documents
-from arcbackend.errors import ProtocolError
+from arcbackend.items import ItemReader
+from arcbackend.protocol.activity import activity_of
+from arcbackend.protocol.diagnosis import was_killed
 from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 from arcbackend.tasks import run_all
 
 __all__ = ["Ends"]
 
-_log = structlog.get_logger("arcbackend")
-
-# A-REX's words in a job's failure record after a kill (JobsList.cpp and DTRGenerator.cpp in
-# src/services/a-rex/grid-manager/jobs).
-_KILLED_MARKS = (
-    b"Job is canceled by external request",
-    b"Job was canceled while waiting in DTR queue",
-)
 _REMEMBERED = 100_000
-# The record can be empty, or not there, at the moment the job ends.
-_RECORD_PAUSES = (0.0, 0.2, 0.5)
 
 
 class Ends:
@@ -37,10 +24,12 @@ class Ends:
 
     Args:
         session: the CE.
+        items: reads failure records.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, items: ItemReader) -> None:
         self._session = session
+        self._items = items
         self._known: dict[str, str] = {}
 
     def known(self, local: str) -> str | None:
@@ -65,9 +54,9 @@ class Ends:
         singly = [local for local in listed if local not in found]
 
         def read(local: str, answer: JobAnswer) -> None:
-            text = json.dumps(answer.document).encode()
-            if b'"Error"' in text:
-                found[local] = self._remember(local, text)
+            errors = activity_of(answer.document).texts("Error")
+            if errors:
+                found[local] = self._remember(local, "\n".join(errors))
             else:  # the information provider has not seen this job yet: computed as the listing
                 singly.append(local)
 
@@ -76,32 +65,14 @@ class Ends:
         )
 
         async def look_into(local: str) -> None:
-            found[local] = await self._by_record(local)
+            record = await self._items.record(local)
+            found[local] = None if record is None else self._remember(local, record)
 
         await run_all(look_into, singly)
         return found
 
-    async def _by_record(self, local: str) -> str | None:
-        builder = await self._session.builder()
-        for pause in _RECORD_PAUSES:
-            await trio.sleep(pause)
-            try:
-                record = await self._session.call(builder.diagnose(local, "failed"))
-            except ProtocolError as error:  # of this job only
-                _log.warning(
-                    "job.record_unreadable",
-                    ce=self._session.endpoint,
-                    job=local,
-                    why=error.message,
-                )
-                continue
-            if record.status < HTTPStatus.BAD_REQUEST and record.body.strip():
-                return self._remember(local, record.body)
-        return None
-
-    def _remember(self, local: str, record: bytes) -> str:
+    def _remember(self, local: str, record: str) -> str:
         if len(self._known) >= _REMEMBERED:
             del self._known[next(iter(self._known))]
-        killed = any(mark in record for mark in _KILLED_MARKS)
-        self._known[local] = "KILLED" if killed else "FAILED"
+        self._known[local] = "KILLED" if was_killed(record) else "FAILED"
         return self._known[local]

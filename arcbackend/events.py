@@ -17,6 +17,8 @@ __all__ = [
     "EVENT_ADAPTER",
     "CEBack",
     "CEUnreachable",
+    "DelegationFailing",
+    "DelegationRenewed",
     "EventsMissed",
     "JobEvent",
     "PollerEvent",
@@ -100,6 +102,29 @@ class CEBack(_Event):
     """When its `CEUnreachable` was seen."""
 
 
+class DelegationRenewed(_Event):
+    """The delegation that jobs use on the CE has got a proxy that lasts longer."""
+
+    kind: Literal["delegation-renewed"] = "delegation-renewed"
+    """Which event it is, for readers of JSON."""
+    delegation: str
+    """The CE's id of the delegation."""
+    expires_at: datetime
+    """When its proxy ends (UTC)."""
+
+
+class DelegationFailing(_Event):
+    """The delegations could not be looked after. It is tried again, at growing intervals; until
+    they end, jobs go on."""
+
+    kind: Literal["delegation-failing"] = "delegation-failing"
+    """Which event it is, for readers of JSON."""
+    reason: str
+    """What went wrong, and the type of the error."""
+    tries: int
+    """How often in a row, with this one."""
+
+
 class EventsMissed(_Event):
     """This subscriber was too slow: events up to ``sequence`` were not kept for it.
 
@@ -113,7 +138,9 @@ class EventsMissed(_Event):
     """How many were dropped."""
 
 
-PollerEvent: TypeAlias = JobEvent | CEUnreachable | CEBack | EventsMissed
+PollerEvent: TypeAlias = (
+    JobEvent | CEUnreachable | CEBack | DelegationRenewed | DelegationFailing | EventsMissed
+)
 """Whatever a subscription yields."""
 
 EVENT_ADAPTER: Final[TypeAdapter[PollerEvent]] = TypeAdapter(

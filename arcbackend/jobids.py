@@ -17,7 +17,7 @@ from arcbackend.errors import ConfigurationError
 from arcbackend.models import JobHandle, JobID
 from arcbackend.protocol.names import is_local_id
 
-__all__ = ["JobRef", "canonical_endpoint", "job_id", "resolve"]
+__all__ = ["JobRef", "canonical_endpoint", "endpoint_of", "job_id", "resolve"]
 
 _JOB_URL = re.compile(
     r"(?P<endpoint>https://[^/\s@?#]+)/arex(?:/rest/\d+\.\d+/jobs)?/(?P<local>[^/\s?#]+)/?"
@@ -65,6 +65,12 @@ def job_id(endpoint: str, local: str) -> JobID:
     return JobID(f"{endpoint}/arex/rest/1.0/jobs/{local}")
 
 
+def endpoint_of(item: JobID | JobHandle) -> str | None:
+    """The CE that an id names; None if it names none, or is no id."""
+    url = _parsed(item.id if isinstance(item, JobHandle) else item)
+    return url and url[0]
+
+
 def resolve(endpoint: str, ids: Iterable[JobID | JobHandle | str]) -> list[JobRef]:
     """Make ids canonical, in the order asked, each distinct one once.
 
@@ -84,23 +90,30 @@ def resolve(endpoint: str, ids: Iterable[JobID | JobHandle | str]) -> list[JobRe
 def _local_id(endpoint: str, text: str) -> str:
     local = text
     if "/" in text:
-        match = _JOB_URL.fullmatch(text)
-        if match is None:
+        url = _parsed(text)
+        if url is None:
             raise ConfigurationError(f"{_shown(text)} is not an ARC job id", ce=endpoint)
-        try:
-            owner = canonical_endpoint(match["endpoint"])
-        except ValueError:
-            raise ConfigurationError(f"{_shown(text)} is not an ARC job id", ce=endpoint) from None
+        owner, local = url
         if owner != endpoint:
             raise ConfigurationError(
                 f"job {_shown(text)} belongs to another CE, {owner}: ask a backend with that "
                 "endpoint",
                 ce=endpoint,
             )
-        local = match["local"]
     if not is_local_id(local):
         raise ConfigurationError(f"{_shown(text)} is not an ARC job id", ce=endpoint)
     return local
+
+
+def _parsed(text: str) -> tuple[str, str] | None:
+    """The CE and its own id of a job, of the job's URL; None if it is none."""
+    match = _JOB_URL.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return canonical_endpoint(match["endpoint"]), match["local"]
+    except ValueError:
+        return None
 
 
 def _shown(text: str) -> str:

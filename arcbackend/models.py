@@ -23,7 +23,9 @@ from pydantic import (
 
 __all__ = [
     "CopyVars",
+    "Diagnostics",
     "FileRef",
+    "FileTail",
     "JobHandle",
     "JobID",
     "JobOutput",
@@ -238,6 +240,62 @@ class JobOutput(Value):
         if isinstance(value, tuple):
             return [self._as_text(path) for path in value]
         return None if value is None else os.fsencode(value).decode("utf-8", "backslashreplace")
+
+
+class FileTail(Value):
+    """The end of one file of a job, as it was at that moment."""
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    name: str | None = None
+    """The file's path in the session directory, printable: bytes that are no text are escaped.
+    None if the job has no standard output, or the CE does not tell its name."""
+    data: bytes = b""
+    """Its last bytes; in JSON as base64."""
+    offset: int = 0
+    """Position in the file of the first of them, from 0."""
+    size: int | None = None
+    """Bytes of the file when they were read: they are its end. None if there is no such file."""
+    reason: str | None = None
+    """Why there is nothing; None if there is, be it an empty file."""
+
+    @property
+    def text(self) -> str:
+        """``data`` as text: bytes that are no UTF-8 are escaped (``\\xff``), and so is what is left
+        of a character whose beginning is not here. Control characters are the payload's."""
+        return self.data.decode("utf-8", "backslashreplace")
+
+
+class Diagnostics(Value):
+    """Why a job is as it is, as far as the CE's records tell; they are read as they are now.
+
+    Texts are the CE's and, in part, the job's own: printable, bounded, and without what may be a
+    password or a signature in a URL.
+    """
+
+    status: JobStatus = JobStatus.UNKNOWN
+    """The status at that moment."""
+    arc_state: str | None = None
+    """The ARC state that it is from; None if the CE knows no such job."""
+    failure_reason: str | None = None
+    """Why it failed or was aborted, in one line; None if it did not, or is not over."""
+    exit_code: int | None = None
+    """The payload's exit code; None if it has none (yet), or the CE does not tell it."""
+    killed_by_request: bool | None = None
+    """Whether a client asked the CE to kill it, and the CE has acted on it; None: not known yet."""
+    record: str | None = None
+    """The CE's failure record (A-REX: ``diagnose/failed``), line by line; None if there is none."""
+    log: str | None = None
+    """The end of the CE's log of the job (A-REX: ``diagnose/errors``): up to 64 KiB. If more than
+    eight jobs are asked about at a time, 8 KiB, and only of jobs whose record leaves something
+    open. None: there is none, or it was not read."""
+    log_size: int | None = None
+    """Bytes of the whole log; None if it was not read."""
+    description: str | None = None
+    """The job's description as the CE has it (A-REX: ``diagnose/description``), its first 16 KiB;
+    None if more than eight jobs are asked about at a time."""
+    reason: str | None = None
+    """Why there is nothing, or less than there could be; None if nothing is amiss."""
 
 
 class OpOutcome(Value):

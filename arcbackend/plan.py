@@ -109,13 +109,23 @@ class Plan:
         """The name of a copy's job if copies differ, else the name that all share."""
         return self.name if self.copies is None else f"{self.name}.{copy}"
 
-    def chunks(self, builder: RequestBuilder, batches: Batches) -> Iterator[Chunk]:
-        """The requests, in order, made when they are wanted."""
-        if self.copies is None and builder.version != "1.0":
-            return self._by_instances(builder, batches)
-        return self._by_descriptions(builder, batches)
+    def chunks(
+        self, builder: RequestBuilder, batches: Batches, delegation: str | None = None
+    ) -> Iterator[Chunk]:
+        """The requests, in order, made when they are wanted.
 
-    def _by_instances(self, builder: RequestBuilder, batches: Batches) -> Iterator[Chunk]:
+        Args:
+            builder: makes them.
+            batches: how much goes into one.
+            delegation: id of the delegation that the jobs use.
+        """
+        if self.copies is None and builder.version != "1.0":
+            return self._by_instances(builder, batches, delegation)
+        return self._by_descriptions(builder, batches, delegation)
+
+    def _by_instances(
+        self, builder: RequestBuilder, batches: Batches, delegation: str | None
+    ) -> Iterator[Chunk]:
         body = self._describe(None)
         for start in range(0, self.count, batches.instances):
             copies = range(start, min(start + batches.instances, self.count))
@@ -126,29 +136,38 @@ class Plan:
                 instances=len(copies) if len(copies) > 1 else None,
                 # Some are better than none: those that are missing become failures.
                 instances_min=1 if len(copies) > 1 else None,
+                delegation=delegation,
             )
             yield Chunk(request, copies, alike=True)
 
-    def _by_descriptions(self, builder: RequestBuilder, batches: Batches) -> Iterator[Chunk]:
+    def _by_descriptions(
+        self, builder: RequestBuilder, batches: Batches, delegation: str | None
+    ) -> Iterator[Chunk]:
+        # REST 1.0 has no parameter for it.
+        within, beside = (delegation, None) if builder.version == "1.0" else (None, delegation)
         bodies: list[bytes] = []
         start = size = 0
         for copy in range(self.count):
-            body = self._describe(copy)
+            body = self._describe(copy, within)
             full = (
                 size + len(body) > batches.description_bytes or len(bodies) == batches.descriptions
             )
             if bodies and full:
-                yield self._chunk(builder, bodies, start)
+                yield self._chunk(builder, bodies, start, beside)
                 bodies, start, size = [], copy, 0
             bodies.append(body)
             size += len(body)
-        yield self._chunk(builder, bodies, start)
+        yield self._chunk(builder, bodies, start, beside)
 
-    def _chunk(self, builder: RequestBuilder, bodies: Sequence[bytes], start: int) -> Chunk:
-        request = builder.new_jobs(activities(bodies), language="adl", copies=len(bodies))
+    def _chunk(
+        self, builder: RequestBuilder, bodies: Sequence[bytes], start: int, delegation: str | None
+    ) -> Chunk:
+        request = builder.new_jobs(
+            activities(bodies), language="adl", copies=len(bodies), delegation=delegation
+        )
         return Chunk(request, range(start, start + len(bodies)), alike=False)
 
-    def _describe(self, copy: int | None) -> bytes:
+    def _describe(self, copy: int | None, delegation: str | None = None) -> bytes:
         particular = _NO_VARS if copy is None else self.vars_of(copy)
         return activity(
             self.spec,
@@ -156,6 +175,7 @@ class Plan:
             queue=self.spec.resources.queue or self.queue,
             environment={**self.spec.environment, **particular.environment},
             secrets=tuple(particular.secrets),
+            delegation=delegation,
         )
 
 

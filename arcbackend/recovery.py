@@ -11,6 +11,7 @@ import trio
 from arcbackend.bulk import read_documents
 from arcbackend.errors import ProtocolError, TransportError
 from arcbackend.protocol import responses
+from arcbackend.protocol.activity import activity_of
 from arcbackend.protocol.description import activity_name
 from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
@@ -56,7 +57,7 @@ async def jobs_named(session: Session, name: str, seen: set[str] | None = None) 
     undocumented: list[str] = []
 
     def read_document(local: str, answer: JobAnswer) -> None:
-        if (documented := _name_in(answer.document)) is not None:
+        if (documented := activity_of(answer.document).text("Name")) is not None:
             names[local] = documented
         elif answer.code != HTTPStatus.NOT_FOUND:
             undocumented.append(local)
@@ -136,18 +137,3 @@ async def settled_jobs_named(
             wait = min(2 * wait, _LONGEST_WAIT)
     # Asked to the end and nothing there: nothing was made.
     return Search(found, settled=why is None and not found, why=why)
-
-
-def _name_in(document: object) -> str | None:
-    """The job's name in a GLUE2 document; REST 1.0 and 1.1 differ in where they put lists."""
-    name = _only(_field(_only(document), "ComputingActivity"))
-    name = _only(_field(name, "Name"))
-    return name if isinstance(name, str) and name else None
-
-
-def _only(value: object) -> object:
-    return value[0] if isinstance(value, list) and value else value
-
-
-def _field(document: object, key: str) -> object:
-    return document.get(key) if isinstance(document, dict) else None

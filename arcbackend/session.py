@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -12,10 +11,14 @@ import structlog
 import trio
 
 from arcbackend.config import ARCConfig
-from arcbackend.credentials import CredentialKind, CredentialProvider, CredentialSet
+from arcbackend.credentials import (
+    B64TOKEN,
+    CredentialKind,
+    CredentialProvider,
+    CredentialSet,
+)
 from arcbackend.errors import (
     AuthenticationError,
-    ConfigurationError,
     InterCEdeError,
     ProtocolError,
 )
@@ -35,25 +38,21 @@ _KINDS = {
 }
 _VERSIONS: tuple[requests.RestVersion, ...] = ("1.1", "1.0")
 _ERROR_BODY = 4096
-# RFC 6750, section 2.1: b64token. Anything else could forge header fields.
-_B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class Session:
     """Sends requests to one CE with fresh credentials; every failure is an `InterCEdeError`."""
 
     def __init__(self, config: ARCConfig, provider: CredentialProvider) -> None:
-        if config.auth != "token":
-            raise ConfigurationError(
-                f"auth = {config.auth!r} is not built yet: only 'token' is", ce=config.endpoint
-            )
         self.endpoint = config.endpoint
         self._fixed_version = config.rest_version
+        self._by_certificate = config.auth == "proxy"
         self._wallet = Wallet(
             provider,
             config.endpoint,
             _KINDS[config.auth],
             timedelta(seconds=config.freshness_margin),
+            resource=config.resource,
         )
         self._transport = Transport(_settings(config))
         self._builder: requests.RequestBuilder | None = None
@@ -91,17 +90,23 @@ class Session:
         """
         refused: CredentialSet | None = None
         while True:
-            # The token itself is in no local variable: tracebacks may show those.
+            # The secret itself is in no local variable: tracebacks may show those.
             held = await self._credentials(request, refused)
-            response = await self._transport.send(
-                request,
-                authorization=self._authorization(held),
-                content=content,
-                content_length=content_length,
-            )
-            error = responses.failure(request, response, self.endpoint)
-            if error is None:
-                return response
+            error: InterCEdeError | None
+            try:
+                response = await self._transport.send(
+                    request,
+                    authorization=self._authorization(held),
+                    certificate=self._certificate(held),
+                    content=content,
+                    content_length=content_length,
+                )
+            except AuthenticationError as refusal:  # of a certificate, in the TLS handshake
+                error = refusal
+            else:
+                error = responses.failure(request, response, self.endpoint)
+                if error is None:
+                    return response
             refused = await self._give_up(request, held, refused, error)
 
     @asynccontextmanager
@@ -122,20 +127,33 @@ class Session:
         refused: CredentialSet | None = None
         while True:
             held = await self._credentials(request, refused)
-            async with self._transport.stream(
-                request, authorization=self._authorization(held), read_timeout=read_timeout
-            ) as answer:
-                if answer.status < HTTPStatus.MULTIPLE_CHOICES:
-                    yield answer
-                    return
-                response = Response(
-                    answer.status, answer.reason, answer.headers, await _beginning(answer)
-                )
-                error = responses.failure(request, response, self.endpoint)
-                if error is None:
-                    yield answer
-                    return
+            async with AsyncExitStack() as stack:
+                error: InterCEdeError | None
+                try:
+                    answer = await stack.enter_async_context(
+                        self._transport.stream(
+                            request,
+                            authorization=self._authorization(held),
+                            certificate=self._certificate(held),
+                            read_timeout=read_timeout,
+                        )
+                    )
+                except AuthenticationError as refusal:  # of a certificate, in the TLS handshake
+                    error = refusal
+                else:
+                    error = await self._failure(request, answer)
+                    if error is None:
+                        yield answer
+                        return
             refused = await self._give_up(request, held, refused, error)
+
+    async def _failure(self, request: Request, answer: StreamedResponse) -> InterCEdeError | None:
+        """What the answer means for the whole operation, if it is not to be streamed."""
+        if answer.status < HTTPStatus.MULTIPLE_CHOICES:
+            return None
+        body = await _beginning(answer)
+        response = Response(answer.status, answer.reason, answer.headers, body)
+        return responses.failure(request, response, self.endpoint)
 
     async def _credentials(
         self, request: Request, refused: CredentialSet | None
@@ -155,7 +173,7 @@ class Session:
         if not isinstance(error, AuthenticationError) or error.missing_scope:
             raise error
         # The CE ties an identity, or the lack of one, to the connection: none may be reused.
-        await self._transport.discard(self._authorization(held))
+        await self._transport.discard(self._authorization(held), self._certificate(held))
         if held is None or refused is not None:
             raise error
         if await self._credentials(request, held) is held:
@@ -177,12 +195,24 @@ class Session:
             operation=Operation.VERSIONS.value,
         )
 
+    def _certificate(self, credentials: CredentialSet | None) -> bytes | None:
+        """What to show in the TLS handshake.
+
+        Nothing beside a token: a certificate outranks it, so that the jobs of one person's token
+        would be hidden from it (docs/explanation/arc-rest.md).
+        """
+        if credentials is None or not self._by_certificate:
+            return None
+        proxy = credentials.get(CredentialKind.PROXY)
+        assert proxy is not None  # (the wallet has checked the kinds)
+        return proxy.pem.get_secret_value()
+
     def _authorization(self, credentials: CredentialSet | None) -> str | None:
-        if credentials is None:
+        if credentials is None or self._by_certificate:
             return None
         token = credentials.get(CredentialKind.TOKEN)
         assert token is not None  # (the wallet has checked the kinds)
-        if _B64TOKEN.fullmatch(token.value.get_secret_value().strip()) is None:
+        if B64TOKEN.fullmatch(token.value.get_secret_value().strip()) is None:
             raise AuthenticationError(
                 "the bearer token holds characters that no token has (RFC 6750), or is empty",
                 ce=self.endpoint,

@@ -12,6 +12,7 @@ import trio
 
 from arcbackend.bulk import ask_all
 from arcbackend.config import ARCConfig
+from arcbackend.delegations import Delegations
 from arcbackend.errors import (
     AuthenticationError,
     InterCEdeError,
@@ -41,7 +42,9 @@ _UPLOADS_LOST = 4
 async def submit_jobs(
     session: Session,
     config: ARCConfig,
+    delegations: Delegations,
     spec: SubmissionSpec,
+    *,
     count: int,
     copies: Sequence[CopyVars] | None,
 ) -> Submission:
@@ -50,7 +53,8 @@ async def submit_jobs(
     with ExitStack() as stack:
         inputs = await opened_inputs(spec, config.limits.max_file_bytes, stack)
         builder = await session.builder()
-        return await _Run(session, config, plan, inputs, builder).run()
+        delegation = await delegations.for_jobs()
+        return await _Run(session, config, plan, inputs, builder, delegation=delegation).run()
 
 
 class _Run:
@@ -66,12 +70,15 @@ class _Run:
         plan: Plan,
         inputs: Sequence[Upload],
         builder: RequestBuilder,
+        *,
+        delegation: str | None,
     ) -> None:
         self._session = session
         self._config = config
         self._plan = plan
         self._inputs = inputs
         self._builder = builder
+        self._delegation = delegation
         self._created: dict[int, str] = {}
         self._failures: dict[int, str] = {}
         self._surplus: list[str] = []
@@ -122,7 +129,8 @@ class _Run:
                 nursery.start_soon(guarded, upload)
 
     async def _create_all(self, send: trio.MemorySendChannel[int]) -> None:
-        for chunk in self._plan.chunks(self._builder, self._config.batches):
+        chunks = self._plan.chunks(self._builder, self._config.batches, self._delegation)
+        for chunk in chunks:
             await self._create(chunk)
             for copy in chunk.copies:
                 if copy in self._created:

@@ -464,6 +464,10 @@ class _Call:
                 return "a header field holds characters that no header may hold"
         return None
 
+    def redact(self, text: str) -> str:
+        """Take every secret that is sent out of a text."""
+        return self.request.redact(self.secret.redact(text))
+
 
 @dataclass(slots=True)
 class _Lease:
@@ -625,7 +629,8 @@ class _Exchange:
         limits = self._transport._limits
         if self.call.read_timeout is not None:
             limits = replace(limits, read=self.call.read_timeout)
-        failure = explain(exc, limits, operation, self.call.secret.redact)
+        certified = self.call.secret.certificate is not None
+        failure = explain(exc, limits, operation, self.call.redact, certified=certified)
         self.again = failure.again
         self._failure = failure.error.message
         return failure.error, failure.cause

@@ -16,7 +16,7 @@ from arcbackend.credentials import (
     CredentialSet,
     lacking,
 )
-from arcbackend.errors import AuthenticationError, ConfigurationError
+from arcbackend.errors import AuthenticationError, ConfigurationError, InterCEdeError
 
 __all__ = ["Wallet"]
 
@@ -29,14 +29,23 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _reason(error: Exception) -> str:
+    """Why a provider failed: in its own words only where those hold no secret, as in our errors."""
+    name = type(error).__name__
+    return f"{name}: {error.message}" if isinstance(error, InterCEdeError) else name
+
+
 @dataclass(slots=True)
 class _Pocket:
     """The credentials for one set of scopes."""
 
     held: CredentialSet | None = None
+    expiry: datetime | None = None
     lock: trio.Lock = field(default_factory=trio.Lock)
     refreshes: int = 0
     outcome: CredentialSet | _Failure | None = None
+    # Why the last refresh failed, if what was held could be lived with.
+    lived_with: _Failure | None = None
     quiet_until: datetime | None = None
 
 
@@ -59,22 +68,26 @@ class Wallet:
 
     Args:
         provider: the consumer's provider.
-        resource: the CE's endpoint.
+        ce: the CE's endpoint.
         kinds: the kinds that the configuration needs.
         margin: credentials are asked anew this long before they end.
         now: the clock.
+        resource: the audience of tokens for the CE; None: its endpoint.
     """
 
     def __init__(
         self,
         provider: CredentialProvider,
-        resource: str,
+        ce: str,
         kinds: frozenset[CredentialKind],
         margin: timedelta,
         now: Callable[[], datetime] = _now,
+        *,
+        resource: str | None = None,
     ) -> None:
         self._provider = provider
-        self._resource = resource
+        self._ce = ce
+        self._resource = resource or ce
         self._kinds = kinds
         self._margin = margin
         self._now = now
@@ -100,6 +113,24 @@ class Wallet:
         pocket = self._pockets.setdefault(scopes, _Pocket())
         if (held := self._usable(pocket, refused)) is not None:
             return held
+        return await self._asked(pocket, scopes, refused)
+
+    async def renewed(self, scopes: frozenset[str]) -> CredentialSet:
+        """Ask the provider for credentials though what is held is valid: others may last longer.
+
+        Raises:
+            AuthenticationError: the provider failed. What is held goes on being good for `get`.
+            ConfigurationError: as `get`.
+        """
+        pocket = self._pockets.setdefault(scopes, _Pocket())
+        held = await self._asked(pocket, scopes, None)
+        if pocket.lived_with is not None:
+            raise pocket.lived_with.error(self._ce)
+        return held
+
+    async def _asked(
+        self, pocket: _Pocket, scopes: frozenset[str], refused: CredentialSet | None
+    ) -> CredentialSet:
         seen = pocket.refreshes
         async with pocket.lock:
             # Whoever waited for another's refresh takes its outcome, whatever it is.
@@ -110,14 +141,14 @@ class Wallet:
         if isinstance(outcome, CredentialSet):
             return outcome
         assert outcome is not None
-        raise outcome.error(self._resource)
+        raise outcome.error(self._ce)
 
     def _usable(self, pocket: _Pocket, refused: CredentialSet | None) -> CredentialSet | None:
         held = pocket.held
         if held is None or held is refused:
             return None
         now = self._now()
-        expiry = held.expiry()
+        expiry = pocket.expiry  # read out of the credentials once: this is asked for each request
         if expiry is None or expiry - now > self._margin:
             return held
         quiet = pocket.quiet_until is not None and now < pocket.quiet_until
@@ -136,10 +167,10 @@ class Wallet:
                 f"the credential provider gave no {' and no '.join(missing)}, which this "
                 "configuration needs",
             )
-        pocket.quiet_until = None
+        pocket.quiet_until = pocket.lived_with = None
         # The same again is kept as the same object: `refused` is compared by identity.
         if pocket.held is None or fresh != pocket.held:
-            pocket.held = fresh
+            pocket.held, pocket.expiry = fresh, fresh.expiry()
         return pocket.held
 
     def _without(
@@ -152,16 +183,18 @@ class Wallet:
         if held is None or held is refused or (expiry is not None and expiry <= now):
             return _Failure(
                 AuthenticationError,
-                f"the credential provider failed ({type(error).__name__}) and no valid credentials "
-                "are held: see the exception that caused this",
+                f"the credential provider failed ({_reason(error)}) and no valid credentials are "
+                "held: see the exception that caused this",
                 error,
             )
         pocket.quiet_until = now + _LIVE_WITH_FAILURE
-        # The type only: what a foreign provider puts into its messages is not ours to log.
+        pocket.lived_with = _Failure(
+            AuthenticationError, f"the credential provider failed ({_reason(error)})", error
+        )
         _log.warning(
             "credentials.refresh_failed",
-            ce=self._resource,
-            error=type(error).__name__,
+            ce=self._ce,
+            error=_reason(error),
             valid_until=expiry and expiry.isoformat(),
         )
         return held

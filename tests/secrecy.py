@@ -31,7 +31,7 @@ _texts: dict[str, str] = {}
 def parts(value: str | bytes) -> Iterator[str]:
     """What must not be seen of a secret: of a proxy only its key is one, line by line."""
     text = value if isinstance(value, str) else value.decode("latin-1")
-    if "PRIVATE KEY-----" in text:
+    if "-----BEGIN " in text:
         key = text.partition("PRIVATE KEY-----")[2].partition("-----END")[0]
         lines = key.splitlines()
     else:

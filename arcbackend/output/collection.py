@@ -12,6 +12,7 @@ from arcbackend.jobids import JobRef
 from arcbackend.models import JobOutput, RefusedMember
 from arcbackend.output.budget import Account
 from arcbackend.output.containment import MemberPath, Refused, member_path, shown, split
+from arcbackend.output.progress import Meter
 from arcbackend.output.writer import Destination, FileKey
 from arcbackend.protocol.outputs import Listing, Streams
 
@@ -20,6 +21,8 @@ __all__ = ["Collection", "Task"]
 _LOG = "the CE's log"
 # What costs a connection each time, or a timeout, must not do so for each of 100,000 members.
 _REFUSALS, _FAILURES = 100, 4
+# Nobody tells it, and it is small.
+_LOG_SIZE = 0
 # A hostile listing can hold a million names to refuse.
 _TOLD = 10_000
 
@@ -50,9 +53,20 @@ class Collection:
         over: whether the job was over before the first listing was asked for.
         streams: the names of stdout and stderr; None: to be asked.
         limits: what is refused.
+        meter: told what happens.
+        own: names at the top of the session directory that are the CE's, and left there.
     """
 
-    def __init__(self, ref: JobRef, over: bool, streams: Streams | None, limits: Limits) -> None:
+    def __init__(
+        self,
+        ref: JobRef,
+        over: bool,
+        streams: Streams | None,
+        limits: Limits,
+        meter: Meter,
+        *,
+        own: frozenset[bytes] = frozenset(),
+    ) -> None:
         self.ref = ref
         self.over = over
         self.account = Account(limits.max_total_bytes, "the job")
@@ -61,6 +75,8 @@ class Collection:
         self.written: dict[FileKey, MemberPath] = {}
         self.streams = streams
         self._limits = limits
+        self._meter = meter
+        self._own = own
         self._members = 0
         self._done: dict[MemberPath, int] = {}
         self._log: MemberPath | None = None
@@ -77,7 +93,10 @@ class Collection:
 
     def found(self, directory: MemberPath, listing: Listing, max_path: int) -> None:
         """Note what a directory holds; its members become tasks."""
-        files = self._taken(directory, listing.files, max_path)
+        own = frozenset() if directory else self._own
+        files = self._taken(
+            directory, (name for name in listing.files if name not in own), max_path
+        )
         directories = self._taken(directory, listing.directories, max_path)
         for name in listing.illegible:
             self.refuse(name, "a name that is not bytes, as A-REX lists them")
@@ -94,6 +113,7 @@ class Collection:
         if not directory:
             names = {path[0] for path in (*files, *directories)}
             self.todo.append(Task("log", (_log_name(names),)))
+            self._meter.expect(_LOG_SIZE)
         firsts = set(files[: len(kept)])
         tasks = [
             Task("file", path, listing.sizes.get(path[-1]))
@@ -101,9 +121,14 @@ class Collection:
             else Task("directory", path)
             for path in kept
         ]
+        for task in tasks:
+            if task.kind == "file":
+                self._meter.expect(task.size)
         first = [task for task in tasks if task.path in streams]
         self.todo.extendleft(reversed(first))
         self.todo.extend(task for task in tasks if task.path not in streams)
+        if not directory:
+            self._meter.listed(self.ref.id)
 
     def _taken(
         self, directory: MemberPath, names: Iterable[bytes], max_path: int
@@ -125,17 +150,25 @@ class Collection:
         self._done[task.path] = size
         if task.kind == "log":
             self._log = task.path
+        self._settle(task)
+        self._meter.fetched(self.ref.id, str(task), size)
+
+    def absent(self, task: Task) -> None:
+        """Note a file that the CE does not have, which is no fault."""
+        self._settle(task)
 
     def refuse(self, name: str, reason: str) -> None:
         """Note a member that is not fetched."""
         if len(self._refused) < _TOLD:
             self._refused.append((shown(name), reason))
+            self._meter.refused(self.ref.id, shown(name), reason)
         else:
             self._untold += 1
+            self._meter.refused_untold()
 
     def limited(self, task: Task, reason: str) -> None:
         """Note a file that a limit, or the disk, refused."""
-        self.refuse(str(task), reason)
+        self._drop(task, reason)
         self._too_much += 1
         if self._too_much == _REFUSALS:
             self.give_up(f"not asked for after {_REFUSALS} others were refused")
@@ -145,7 +178,7 @@ class Collection:
         if task.kind == "directory" and not task.path:
             self._reason = f"its session directory could not be listed: {reason}"
             return
-        self.refuse(str(task), reason)
+        self._drop(task, reason)
         self._failed += 1
         if self._failed == _FAILURES:
             self.give_up(f"not asked for after {_FAILURES} others failed")
@@ -154,7 +187,7 @@ class Collection:
         """Ask for nothing more."""
         for task in self.todo:
             if task.path:
-                self.refuse(str(task), reason)
+                self._drop(task, reason)
             else:
                 self.failed(task, reason)
         self.todo.clear()
@@ -163,6 +196,14 @@ class Collection:
         """Say of the job as a whole why nothing is fetched."""
         self._reason = reason
         self.todo.clear()
+
+    def _drop(self, task: Task, reason: str) -> None:
+        self._settle(task)
+        self.refuse(str(task), reason)
+
+    def _settle(self, task: Task) -> None:
+        if task.kind != "directory":
+            self._meter.settle(_LOG_SIZE if task.kind == "log" else task.size)
 
     def manifest(self, destination: Destination) -> JobOutput:
         """What came of it."""

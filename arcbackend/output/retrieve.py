@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import trio
 
 from arcbackend.config import ARCConfig
 from arcbackend.errors import ConfigurationError, InterCEdeError, ProtocolError, TransportError
+from arcbackend.items import FEW
 from arcbackend.jobids import resolve
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobHandle, JobID, JobOutput
@@ -19,11 +21,12 @@ from arcbackend.output import streams
 from arcbackend.output.budget import Account, Allowance
 from arcbackend.output.collection import Collection, Task
 from arcbackend.output.containment import MemberPath, Refused, joined
+from arcbackend.output.directory import GONE, UNREADABLE, check_sendable, list_directory
+from arcbackend.output.landing import Landing
+from arcbackend.output.progress import FetchProgress, Meter
 from arcbackend.output.transfer import Download, Downloader
 from arcbackend.output.writer import Destination, Sink
-from arcbackend.protocol.messages import Request, Response
-from arcbackend.protocol.outputs import parse_directory, parse_sized_directory
-from arcbackend.protocol.requests import RequestBuilder, is_sendable
+from arcbackend.protocol.requests import RequestBuilder
 from arcbackend.session import Session
 from arcbackend.states import TERMINAL
 from arcbackend.tasks import run_all
@@ -32,12 +35,12 @@ __all__ = ["Retriever"]
 
 _log = structlog.get_logger("arcbackend")
 
-_GONE = "the CE knows no such job, or no longer has its output (purged or expired)"
-_FEW = 8
+# The job's delegated proxy with its key, which the runtime environment ENV/PROXY leaves there.
+_OWN = frozenset({b"user.proxy"})
+
 # A-REX's own state of a job that is over, however it ended (job.<id>.status in its control
 # directory).
 _OVER = b"FINISHED"
-_NOT_THERE = "the CE cannot read this file, or it is gone (HTTP 404)"
 # What a libxml2 of 2.14 or newer, in the CE, makes of a control character.
 _REPLACEMENT = "\ufffd".encode()
 _REPLACED = ", or its name holds a control character, which this CE lists as \ufffd"
@@ -62,7 +65,12 @@ class Retriever:
         self._listing = listing
         self._config = config
 
-    async def fetch(self, ids: Sequence[JobID | JobHandle], dest: Path) -> dict[JobID, JobOutput]:
+    async def fetch(
+        self,
+        ids: Sequence[JobID | JobHandle],
+        dest: Path,
+        progress: Callable[[FetchProgress], None] | None = None,
+    ) -> dict[JobID, JobOutput]:
         """Fetch what each job left; see `ARCBackend.fetch_output`."""
         refs = resolve(self._session.endpoint, ids)
         if not refs:
@@ -73,11 +81,16 @@ class Retriever:
         bare = [ref.local for ref in refs if ref.local not in known]
         known |= await streams.documented(self._session, bare)
         limits = self._config.limits
-        jobs = [Collection(ref, ref.local in over, known.get(ref.local), limits) for ref in refs]
+        own = _OWN if self._config.auth != "token" else frozenset()
+        meter = Meter(progress, Account(limits.max_total_bytes, "the call"), len(refs))
+        jobs = [
+            Collection(ref, ref.local in over, known.get(ref.local), limits, meter, own=own)
+            for ref in refs
+        ]
         destination = await self._open(dest)
         try:
-            await _Fetch(self._session, self._config, destination, jobs).run()
-            return {job.ref.id: job.manifest(destination) for job in jobs}
+            outputs = await _Fetch(self._session, self._config, destination, jobs, meter).run()
+            return {ref.id: outputs[ref.id] for ref in refs}
         finally:
             destination.close()
 
@@ -87,7 +100,7 @@ class Retriever:
         Of many by the live listing, which names all jobs of the identity; of few one by one, since
         a consumer may fetch each job as it ends.
         """
-        if len(ids) > _FEW:
+        if len(ids) > FEW:
             live = await self._listing.late_states()
             return {local for local in ids if live.get(local) in TERMINAL}
         builder = await self._session.builder()
@@ -123,52 +136,78 @@ class _Fetch:
         config: ARCConfig,
         destination: Destination,
         jobs: Sequence[Collection],
+        meter: Meter,
     ) -> None:
         self._session = session
         self._limits = config.limits
         self._workers = config.concurrency
         self._destination = destination
-        self._account = Account(config.limits.max_total_bytes, "the call")
+        self._account = meter.account
+        self._meter = meter
         self._downloader = Downloader(session, config.limits, config.retries)
-        self._landing = trio.Semaphore(config.concurrency)
-        self._turns = _Turns(jobs, _ABREAST * config.concurrency)
+        self._landing = Landing(config.concurrency)
+        self._turns = _Turns(jobs, _ABREAST * config.concurrency, self._landing.flush)
         self._lost_in_a_row = 0
         self._any_listed = False
         self._ce_gone: InterCEdeError | None = None
+        self._outputs: dict[JobID, JobOutput] = {}
 
-    async def run(self) -> None:
-        """Do everything.
+    async def run(self) -> dict[JobID, JobOutput]:
+        """Do everything; the manifests, in the order in which jobs were done.
 
         Raises:
             AuthenticationError: the whole operation failed.
             TransportError: the CE could not be reached for a single job.
+            Exception: what the listener raised.
         """
         builder = await self._session.builder()
-
-        async def worker(_number: int) -> None:
-            while (turn := await self._turns.next()) is not None:
-                job, task = turn
-                download = None
-                try:
-                    download = await self._do(builder, job, task)
-                finally:
-                    if download is None:
-                        self._turns.done(job)
-                if download is not None:
-                    nursery.start_soon(self._land, job, task, download)
-
-        failed: Exception | None = None
-        # A nursery of its own for what is written while the workers go on; nothing in it raises.
         async with trio.open_nursery() as nursery:
-            try:
-                await run_all(worker, range(self._workers), workers=self._workers)
-            except Exception as error:
-                failed = error  # raised outside: a nursery would wrap it into a group
-                nursery.cancel_scope.cancel()
+            self._meter.start(nursery)
+            failed = await self._work(builder)
+            nursery.cancel_scope.cancel()
+        # Raised outside: a nursery would wrap it into a group.
+        if self._meter.failure is not None:
+            raise self._meter.failure
         if failed is not None:
             raise failed
         if self._ce_gone is not None and not self._any_listed:
             raise self._ce_gone
+        return self._outputs
+
+    async def _work(self, builder: RequestBuilder) -> Exception | None:
+        async def worker(_number: int) -> None:
+            while (turn := await self._turns.next()) is not None:
+                job, task = turn
+                download = None
+                job_done = False
+                try:
+                    download = await self._do(builder, job, task)
+                finally:
+                    self._turns.asked(job)
+                    if download is None:
+                        job_done = self._turns.done(job)
+                if job_done:  # not if cancelled: then the last of its files is not here
+                    self._finish(job)
+                if download is not None:
+                    await self._landing.add(download, partial(self._landed, job, task, download))
+
+        failed: Exception | None = None
+        try:
+            # A nursery of its own for what is written while the workers go on; none of it raises.
+            async with trio.open_nursery() as nursery:
+                self._landing.start(nursery)
+                try:
+                    await run_all(worker, range(self._workers), workers=self._workers)
+                except Exception as error:
+                    failed = error
+                    nursery.cancel_scope.cancel()
+        finally:
+            await self._landing.aclose()
+        return failed
+
+    def _finish(self, job: Collection) -> None:
+        output = self._outputs[job.ref.id] = job.manifest(self._destination)
+        self._meter.done(job.ref.id, output)
 
     async def _do(self, builder: RequestBuilder, job: Collection, task: Task) -> Download | None:
         """Do one task; a download that has arrived is still to be landed."""
@@ -182,6 +221,8 @@ class _Fetch:
                 await self._list(builder, job, task)
             else:
                 download = await self._download(builder, job, task)
+                if download is None:
+                    job.absent(task)
         except Refused as refused:
             job.limited(task, refused.reason)
         except TransportError as error:
@@ -196,39 +237,28 @@ class _Fetch:
             self._lost_in_a_row = 0
         return download
 
-    async def _land(self, job: Collection, task: Task, download: Download) -> None:
+    def _landed(self, job: Collection, task: Task, download: Download) -> None:
         try:
-            job.fetched(task, await download.land())
+            job.fetched(task, download.landed())
         except Refused as refused:
             job.limited(task, refused.reason)
-        finally:
-            await download.aclose()
-            self._landing.release()
-            self._turns.done(job)
+        if self._turns.done(job):
+            self._finish(job)
 
     async def _list(self, builder: RequestBuilder, job: Collection, task: Task) -> None:
-        response = await self._ask(builder.list_directory(job.local, joined(task.path), sizes=True))
+        listing = await list_directory(
+            self._session, builder, job.local, task.path, most=self._limits.max_files
+        )
         self._any_listed = True
-        if response.status == HTTPStatus.NOT_FOUND:
+        if listing is None:
             if task.path:
                 raise Refused("the CE cannot read this directory (HTTP 404)")
-            job.close(_GONE)
+            job.close(GONE)
             return
         if not task.path and job.streams is None:
             job.streams = await streams.of_description(self._session, job.local)
-        most = self._limits.max_files
-        listing = parse_sized_directory(response, most=most)
-        if listing is None:
-            # Most often a name that XML cannot be trusted with.
-            response = await self._ask(builder.list_directory(job.local, joined(task.path)))
-            listing = parse_directory(response, self._session.endpoint, most=most)
         room = self._destination.max_path - len(job.local) - 1
         job.found(task.path, listing, room)
-
-    async def _ask(self, request: Request) -> Response:
-        if not is_sendable(request):
-            raise Refused("its path is longer than A-REX reads")
-        return await self._session.call(request)
 
     async def _download(
         self, builder: RequestBuilder, job: Collection, task: Task
@@ -237,8 +267,7 @@ class _Fetch:
             request = builder.diagnose(job.local, "errors")
         else:
             request = builder.get_file(job.local, joined(task.path))
-        if not is_sendable(request):
-            raise Refused("its path is longer than A-REX reads")
+        check_sendable(request)
         accounts = (job.account, self._account)
         for account in accounts:
             if account.left <= 0:
@@ -255,15 +284,13 @@ class _Fetch:
         )
         arrived = False
         try:
-            if await download.receive():
-                await self._landing.acquire()
-                arrived = True
+            if arrived := await download.receive():
                 return download
         finally:
             if not arrived:
                 await download.aclose()
         if task.kind == "file":
-            raise Refused(_NOT_THERE + (_REPLACED if _REPLACEMENT in joined(task.path) else ""))
+            raise Refused(UNREADABLE + (_REPLACED if _REPLACEMENT in joined(task.path) else ""))
         return None
 
 
@@ -273,25 +300,30 @@ class _Turns:
     Args:
         jobs: all jobs.
         abreast: how many go round at one time.
+        pause: called when for now there is nothing more to do.
     """
 
-    def __init__(self, jobs: Iterable[Collection], abreast: int) -> None:
+    def __init__(self, jobs: Iterable[Collection], abreast: int, pause: Callable[[], None]) -> None:
         self._waiting = deque(jobs)
         self._round: deque[Collection] = deque()
-        self._room = abreast
+        self._most = abreast
+        self._abreast: dict[Collection, int] = {}  # with the requests that are under way
         self._busy = 0
+        self._pause = pause
         self._lot = trio.lowlevel.ParkingLot()
 
     async def next(self) -> tuple[Collection, Task] | None:
         """The next task, as soon as there is one; None when everything is done."""
         await trio.lowlevel.checkpoint()
         while True:
-            while self._room and self._waiting:
-                self._room -= 1
-                self._round.append(self._waiting.popleft())
+            while self._waiting and len(self._abreast) < self._most:
+                job = self._waiting.popleft()
+                self._abreast[job] = 0
+                self._round.append(job)
             if self._round:
                 job = self._round.popleft()
                 task = job.todo.popleft()
+                self._abreast[job] += 1
                 job.busy += 1
                 self._busy += 1
                 if job.todo:
@@ -300,20 +332,33 @@ class _Turns:
             if not self._busy:
                 self._lot.unpark_all()
                 return None
+            self._pause()
             await self._lot.park()
 
-    def done(self, job: Collection) -> None:
-        """A task of this job is done; it may have left others to do."""
+    def asked(self, job: Collection) -> None:
+        """A request for this job is over; what it brought may not be written yet."""
+        self._abreast[job] -= 1
+        self._let_go(job)
+
+    def done(self, job: Collection) -> bool:
+        """A task of this job is done, and may have left others to do; True if it was the last."""
         job.busy -= 1
         self._busy -= 1
+        self._let_go(job)
         if job.todo:
             if job not in self._round:
                 self._round.append(job)
-        else:
-            # It may have given up what it still had to do.
-            if job in self._round:
-                self._round.remove(job)
-            if not job.busy:
-                self._room += 1
-                job.written.clear()
+            return False
+        # It may have given up what it still had to do.
+        if job in self._round:
+            self._round.remove(job)
+        if job.busy:
+            return False
+        job.written.clear()
+        return True
+
+    def _let_go(self, job: Collection) -> None:
+        """Let the next job come in if there is nothing more to ask for."""
+        if not job.todo and self._abreast.get(job) == 0:
+            del self._abreast[job]
         self._lot.unpark_all()

@@ -11,7 +11,7 @@ from arcbackend.protocol.outputs import Streams, streams_of_description, streams
 from arcbackend.protocol.responses import JobAnswer
 from arcbackend.session import Session
 
-__all__ = ["documented", "of_description", "of_handles"]
+__all__ = ["documented", "of_description", "of_handles", "of_job"]
 
 
 def of_handles(endpoint: str, ids: Iterable[JobID | JobHandle]) -> dict[str, Streams]:
@@ -42,6 +42,13 @@ async def documented(session: Session, ids: Sequence[str]) -> dict[str, Streams]
 
     await read_documents(session, ids, read)
     return found
+
+
+async def of_job(session: Session, job: JobID | JobHandle) -> Streams | None:
+    """The streams of one job, wherever they are told; None if the CE does not tell."""
+    (ref,) = resolve(session.endpoint, [job])
+    known = of_handles(session.endpoint, [job]) or await documented(session, [ref.local])
+    return known.get(ref.local) or await of_description(session, ref.local)
 
 
 async def of_description(session: Session, local: str) -> Streams | None:

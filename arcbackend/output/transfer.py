@@ -25,9 +25,9 @@ __all__ = ["Download", "Downloader"]
 
 _log = structlog.get_logger("arcbackend")
 
-# What is written at once: a change to a thread costs as much as writing some 100 KiB. So a small
-# file is opened, written and renamed in one go, while nothing is in memory but pieces.
-_PIECE = 512 * 1024
+PIECE = 1024 * 1024
+"""Bytes of a file that are in memory, at most; written at once, since a change to a thread costs as
+much as writing some 100 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ class Downloader:
 
 
 class Download:
-    """One file's way to the disk: `receive`, `land`, and `aclose` whatever happens.
+    """One file's way to the disk: `receive`, `land`, `landed`, and `aclose` whatever happens.
 
-    In two steps, so that the connection serves the next file while this one is given its name. It
-    is on disk whole after `land`, or not at all.
+    In steps, so that the connection serves the next file while this one is given its name, together
+    with others. It is on disk whole after `land`, or not at all.
     """
 
     def __init__(
@@ -92,7 +92,14 @@ class Download:
         self._total: int | None = None
         self._began = False
         self._pieces: list[bytes] = []
+        self._waiting = 0
+        self._failure: Exception | None = None
         self._kept = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes in memory, of a file that has arrived."""
+        return self._waiting
 
     async def receive(self) -> bool:
         """Download the file; False if the CE has no such file.
@@ -113,19 +120,29 @@ class Download:
             f"not done within limits.transfer_timeout = {self._limits.transfer_timeout:g} s"
         )
 
-    async def land(self) -> int:
-        """Write what is left to write, and give the file its name; returns its bytes.
+    def land(self) -> None:
+        """Write what is left to write, and give the file its name. Blocks: for a thread."""
+        try:
+            self._sink.commit(self._pieces)
+        except (Refused, OSError) as error:
+            self._failure = error
+            self._sink.discard()
+        else:
+            self._kept = self._allowance.taken
+
+    def landed(self) -> int:
+        """The bytes of the file that `land` put in its place.
 
         Raises:
-            Refused: the disk is in the way.
+            Refused: the disk was in the way.
         """
-        await self._on_disk(partial(self._sink.commit, self._pieces))
-        self._kept = self._allowance.taken
+        if self._failure is not None:
+            raise _refused(self._failure)
         return self._kept
 
     async def aclose(self) -> None:
         """Remove what has not landed, and give back what it took. Idempotent."""
-        self._pieces = []
+        self._pieces, self._waiting = [], 0
         self._allowance.give_back(self._kept)
         if self._sink.is_open:
             with trio.CancelScope(shield=True):
@@ -158,8 +175,6 @@ class Download:
             await self._restart()
         allowance.give_back(sink.size)  # what was on its way is lost
         asked = from_byte(self._request, sink.size) if sink.size else self._request
-        pieces: list[bytes] = []
-        waiting = 0
         async with self._session.stream(asked, read_timeout=self._limits.stall_timeout) as answer:
             self._began = True
             if answer.status == HTTPStatus.NOT_FOUND:
@@ -171,21 +186,34 @@ class Download:
                     raise TransportError("the CE did not go on where the transfer stopped")
             if self._total is not None:
                 allowance.announce(self._total)
-                if self._total - sink.size > _PIECE:
+                if self._total - sink.size > PIECE:
                     await self._on_disk(partial(sink.check_room, self._total - sink.size))
-            async for chunk in answer:
-                allowance.take(len(chunk))
-                pieces.append(chunk)
-                waiting += len(chunk)
-                if waiting >= _PIECE:
-                    await self._on_disk(partial(sink.write, pieces))
-                    pieces, waiting = [], 0
-        if self._total is not None and sink.size + waiting != self._total:
-            raise ProtocolError(
-                f"{sink.size + waiting} bytes came where {self._total} were announced"
-            )
-        self._pieces = pieces
+            await self._body(answer)
         return True
+
+    async def _body(self, answer: StreamedResponse) -> None:
+        """Read the body, and write all but the last pieces of it."""
+        sink = self._sink
+        self._pieces, self._waiting = [], 0
+        try:
+            async for chunk in answer:
+                self._allowance.take(len(chunk))
+                self._pieces.append(chunk)
+                self._waiting += len(chunk)
+                if self._waiting >= PIECE:
+                    await self._write()
+        except TransportError:
+            await self._write()  # the next attempt goes on behind it
+            raise
+        if self._total is not None and sink.size + self._waiting != self._total:
+            raise ProtocolError(
+                f"{sink.size + self._waiting} bytes came where {self._total} were announced"
+            )
+
+    async def _write(self) -> None:
+        if self._waiting:
+            await self._on_disk(partial(self._sink.write, self._pieces))
+            self._pieces, self._waiting = [], 0
 
     def _goes_on(self, answer: StreamedResponse) -> bool:
         """Read the head of an answer; False if it does not go on where the transfer stopped."""
@@ -214,4 +242,11 @@ class Download:
         try:
             await trio.to_thread.run_sync(work)
         except OSError as error:
-            raise Refused(f"it cannot be written: {error.strerror or error}") from None
+            raise _refused(error) from None
+
+
+def _refused(error: Exception) -> Refused:
+    if isinstance(error, OSError):
+        return Refused(f"it cannot be written: {error.strerror or error}")
+    assert isinstance(error, Refused)
+    return error

@@ -79,8 +79,6 @@ class Destination:
         current = os.dup(self._descriptor)
         try:
             for name in path:
-                with suppress(FileExistsError):
-                    os.mkdir(name, _MODE_DIRECTORY, dir_fd=current)
                 following = _open_in(current, name)
                 os.close(current)
                 current = following
@@ -114,12 +112,18 @@ def _key(about: os.stat_result) -> FileKey:
 
 
 def _open_in(parent: int, name: bytes) -> int:
-    try:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise Refused("in the way is something that is no directory, e.g. a link") from None
-        raise
+    """Open a directory, made if it is not there."""
+    for _ in range(2):
+        try:
+            return os.open(name, _DIRECTORY, dir_fd=parent)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                os.mkdir(name, _MODE_DIRECTORY, dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise Refused("in the way is something that is no directory, e.g. a link") from None
+            raise
+    raise Refused("its directory vanishes as it is made")
 
 
 class Sink:

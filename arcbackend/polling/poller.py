@@ -26,6 +26,7 @@ import trio
 
 from arcbackend.bulk import ask_all
 from arcbackend.config import ARCConfig
+from arcbackend.delegations import Delegations
 from arcbackend.ends import Ends
 from arcbackend.errors import ConfigurationError, InterCEdeError
 from arcbackend.events import JobEvent, PollerEvent, SeenBy
@@ -34,9 +35,11 @@ from arcbackend.lifecycle.definition import JOB, Verb
 from arcbackend.lifecycle.policy import Policy
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobHandle, JobID, JobOutput, JobStatus, OpOutcome
+from arcbackend.output.progress import FetchProgress
 from arcbackend.output.retrieve import Retriever
 from arcbackend.polling.alarm import Alarm
 from arcbackend.polling.health import Health
+from arcbackend.polling.renewal import Renewal
 from arcbackend.polling.schedule import Wheel, interval
 from arcbackend.polling.snapshot import PollerSnapshot, TrackedState
 from arcbackend.polling.subscription import Hub, Subscription
@@ -72,8 +75,9 @@ class Poller:
 
     Two tasks poll, one source each (the CE's status documents, up to a minute old; its live
     listing, which tells that jobs are over), a third does what the policy says when time has gone
-    by. What they see moves each job's state machine, and every move is an event. The verbs here are
-    those of the backend under the policy's guards, and leave events, too.
+    by; where a proxy is delegated, a fourth keeps it valid. What they see moves each job's state
+    machine, and every move is an event. The verbs here are those of the backend under the policy's
+    guards, and leave events, too.
 
     A CE that does not answer loses no job: `CEUnreachable` tells so, once, polling goes on at
     growing intervals, and `CEBack` tells of its return, also when no job is left to ask about.
@@ -90,6 +94,7 @@ class Poller:
         ends: Ends,
         remover: Remover,
         retriever: Retriever,
+        delegations: Delegations,
         policy: Policy,
     ) -> None:
         self._session = session
@@ -103,6 +108,8 @@ class Poller:
         polling = config.polling
         self._hub = Hub(polling.patience)
         self._health = Health(min(polling.listing, polling.documents), polling.backoff_max)
+        self._delegations = delegations
+        self._renewal = Renewal(delegations, self._tracker, self._tell, self._health.pause_after)
         self._wheel: Wheel[TrackedJob] = Wheel(polling.documents / 3)
         self._undecided: Counter[str] = Counter()
         self._kills: deque[float] = deque()
@@ -324,13 +331,17 @@ class Poller:
         return await self._verb("purge", ids)
 
     async def fetch_output(
-        self, ids: Sequence[JobID | JobHandle], dest: Path | str
+        self,
+        ids: Sequence[JobID | JobHandle],
+        dest: Path | str,
+        *,
+        progress: Callable[[FetchProgress], None] | None = None,
     ) -> Mapping[JobID, JobOutput]:
         """Fetch outputs, as ``ARCBackend.fetch_output`` does, with an event for each tracked job.
 
         How far a job must have come is the policy's (``output.needs``); of one that has not,
         nothing is fetched, and ``reason`` tells why. The event's outcome is ok if all that there
-        was is fetched.
+        was is fetched. ``progress`` is told of the jobs that are fetched only.
 
         Raises:
             ConfigurationError: an id that is none, or of another CE; ``dest`` cannot be written to.
@@ -348,7 +359,7 @@ class Poller:
                 allowed.append(handles.get(ref.id, ref.id))
             elif self._tracker.asks("fetch", job) is not None:
                 allowed.append(handles.get(ref.id) or self._tracker.handle(job))
-        fetched = await self._retriever.fetch(allowed, Path(dest))
+        fetched = await self._retriever.fetch(allowed, Path(dest), progress)
         outputs: dict[JobID, JobOutput] = {}
         events = []
         now, at = trio.current_time(), _utc_now()
@@ -437,6 +448,8 @@ class Poller:
         if self._lists:
             nursery.start_soon(self._follow_listing)
         nursery.start_soon(self._follow_policy)
+        if self._delegations.renewable:
+            nursery.start_soon(self._renewal.run)
 
     def close(self) -> None:
         """Tell subscribers that nothing more will come."""
@@ -454,6 +467,7 @@ class Poller:
         self._documents_alarm.ring()
         self._listing_alarm.ring()
         self._action_alarm.ring()
+        self._renewal.wake()
 
     async def _follow_documents(self) -> None:
         while True:

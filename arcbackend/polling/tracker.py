@@ -16,7 +16,14 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Literal
 
-from arcbackend.events import CEBack, CEUnreachable, JobEvent, SeenBy
+from arcbackend.events import (
+    CEBack,
+    CEUnreachable,
+    DelegationFailing,
+    DelegationRenewed,
+    JobEvent,
+    SeenBy,
+)
 from arcbackend.jobids import job_id
 from arcbackend.lifecycle.definition import JOB, Effect, Rule, Verb
 from arcbackend.lifecycle.machine import Lifecycle, Moved, Verdict
@@ -435,6 +442,26 @@ class Tracker:
         """The event that it can be asked again."""
         self.sequence += 1
         return CEBack(ce=self._endpoint, sequence=self.sequence, seen_at=at, away_since=away_since)
+
+    def delegation_renewed(
+        self, delegation: str, expires_at: datetime, at: datetime
+    ) -> DelegationRenewed:
+        """The event that jobs' delegation lasts longer now."""
+        self.sequence += 1
+        return DelegationRenewed(
+            ce=self._endpoint,
+            sequence=self.sequence,
+            seen_at=at,
+            delegation=delegation,
+            expires_at=expires_at,
+        )
+
+    def delegation_failing(self, reason: str, tries: int, at: datetime) -> DelegationFailing:
+        """The event that the delegations could not be kept valid."""
+        self.sequence += 1
+        return DelegationFailing(
+            ce=self._endpoint, sequence=self.sequence, seen_at=at, reason=reason, tries=tries
+        )
 
     def handle(self, job: TrackedJob) -> JobHandle | JobID:
         """What is known of a job's identity: a handle, or the id alone."""

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _ADL = "http://www.eu-emi.eu/es/2010/12/adl"
+_NORDUGRID_ADL = "http://www.nordugrid.org/es/2011/12/nordugrid-adl"
 _MIB = 2**20
 
 # Shown to arrive unchanged on 7.0.0 and 7.2.0 (tests/integration/test_description.py).
@@ -227,6 +228,7 @@ def activity(
     queue: str | None,
     environment: Mapping[str, str],
     secrets: Sequence[str] = (),
+    delegation: str | None = None,
 ) -> bytes:
     """One ADL ``ActivityDescription``.
 
@@ -236,13 +238,16 @@ def activity(
         queue: queue for the job, or None.
         environment: the job's whole environment.
         secrets: names of further files that will be uploaded.
+        delegation: id of the delegation that the job uses (ARC REST 1.0; 1.1 has a parameter).
     """
     root = ET.Element(f"{{{_ADL}}}ActivityDescription")
     identification = _add(root, "ActivityIdentification")
     _add(identification, "Name", name)
     _add_application(root, spec, environment)
     _add_resources(root, spec, queue)
-    _add_staging(root, spec, secrets)
+    staging = _add_staging(root, spec, secrets)
+    if delegation is not None:
+        ET.SubElement(staging, f"{{{_NORDUGRID_ADL}}}DelegationID").text = delegation
     return bytes(ET.tostring(root, encoding="utf-8", default_namespace=_ADL))
 
 
@@ -402,7 +407,7 @@ def _add_resources(root: ET.Element, spec: SubmissionSpec, queue: str | None) ->
         _add(resources, "WallTime", str(asked.wall_time_s))
 
 
-def _add_staging(root: ET.Element, spec: SubmissionSpec, secrets: Sequence[str]) -> None:
+def _add_staging(root: ET.Element, spec: SubmissionSpec, secrets: Sequence[str]) -> ET.Element:
     staging = _add(root, "DataStaging")
     for ref in spec.inputs:
         _add_input(staging, ref, executable=ref.name == spec.executable)
@@ -417,6 +422,7 @@ def _add_staging(root: ET.Element, spec: SubmissionSpec, secrets: Sequence[str])
             file = _add(staging, "OutputFile")
             _add(file, "Name", member.pattern)
             _add(_add(file, "Target"), "URI", member.destination)
+    return staging
 
 
 def _add_input(staging: ET.Element, ref: FileRef, *, executable: bool) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Operation", "Request", "Response", "Scope"]
+__all__ = ["TOKEN_DELEGATION", "Operation", "Request", "Response", "Scope"]
+
+TOKEN_DELEGATION = "X-Token-Delegation"  # noqa: S105  (the name of a header field)
+"""The header field with a token to be delegated: a secret, as Authorization is."""
 
 
 class Scope(StrEnum):
@@ -25,6 +28,7 @@ class Operation(StrEnum):
     """What a request does, in the words of the ARC REST specification."""
 
     VERSIONS = "versions"
+    INFO = "info"
     JOBS_LIST = "jobs.list"
     JOBS_NEW = "jobs.new"
     JOBS_STATUS = "jobs.status"
@@ -34,7 +38,14 @@ class Operation(StrEnum):
     SESSION_PUT = "session.put"
     SESSION_LIST = "session.list"
     SESSION_GET = "session.get"
+    SESSION_HEAD = "session.head"
     DIAGNOSE = "jobs.diagnose"
+    DELEGATIONS_LIST = "delegations.list"
+    DELEGATIONS_NEW = "delegations.new"
+    DELEGATIONS_PUT = "delegations.put"
+    DELEGATIONS_GET = "delegations.get"
+    DELEGATIONS_RENEW = "delegations.renew"
+    DELEGATIONS_DELETE = "delegations.delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,8 @@ class Request:
         operation: what it does; names the parser of the response.
         method: HTTP method.
         target: path and query as they go on the wire, percent-encoded ASCII, from the root.
-        headers: further header fields; the transport adds authorization, host and length.
+        headers: further header fields; the transport adds authorization, host and length. Not
+            shown: a token to be delegated is among them.
         body: the body, or None. A streamed body is handed to the transport beside the request.
         idempotent: True if repeating it does no harm, so that the transport may.
         scope: the token scope it needs; None if it needs no authentication at all.
@@ -60,6 +72,11 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     ids: int = 0
+
+    def redact(self, text: str) -> str:
+        """Take a delegated token out of a text that the CE has sent."""
+        token = self.headers.get(TOKEN_DELEGATION)
+        return text.replace(token, "…") if token else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,16 @@ from typing import Any
 from xml.sax.saxutils import unescape
 
 from arcbackend.errors import ProtocolError
+from arcbackend.protocol.activity import activity_of
 from arcbackend.protocol.messages import Operation, Response
 from arcbackend.protocol.rendering import as_list
 
 __all__ = [
     "Listing",
     "Streams",
+    "TooManyEntries",
     "content_length",
+    "content_part",
     "content_range",
     "parse_directory",
     "parse_sized_directory",
@@ -80,12 +83,16 @@ class Streams:
     stderr: str | None
 
 
+class TooManyEntries(ProtocolError):  # noqa: N818  (named like the rest of the tree)
+    """A listing so long that it is not taken apart: no fault of the CE's."""
+
+
 def parse_directory(response: Response, ce: str, *, most: int) -> Listing:
     """The entries of one directory, each name once.
 
     Raises:
-        ProtocolError: it is no listing, or one of so many more than ``most`` entries that it is not
-            taken apart.
+        TooManyEntries: they are far more than ``most``.
+        ProtocolError: it is no listing.
     """
 
     def broken(what: str) -> ProtocolError:
@@ -95,7 +102,11 @@ def parse_directory(response: Response, ce: str, *, most: int) -> Listing:
 
     # Before the parser makes an object of each: 3 bytes of JSON can become 50 of memory.
     if response.body.count(b",") > _COMMAS * (most + 1000):
-        raise broken(f"the listing has far more than {most} entries")
+        raise TooManyEntries(
+            f"the listing has far more than {most} entries",
+            ce=ce,
+            operation=Operation.SESSION_LIST.value,
+        )
     try:
         document: Any = json.loads(response.body.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -162,21 +173,30 @@ def content_length(headers: Mapping[str, str]) -> int | None:
     raise ValueError("the answer has neither a length nor chunks")
 
 
-def content_range(headers: Mapping[str, str]) -> tuple[int, int] | None:
-    """First byte and size of the whole file in a 206; None if it does not run to the file's end."""
+def content_part(headers: Mapping[str, str]) -> tuple[int, int, int] | None:
+    """First byte, last byte, and size of the whole file in a 206; None if it makes no sense."""
     match = _RANGE.fullmatch(headers.get("content-range", ""))
     if match is None:
         return None
     first, last, size = (int(group) for group in match.groups())
-    return (first, size) if last == size - 1 and first <= last else None
+    return (first, last, size) if first <= last < size else None
+
+
+def content_range(headers: Mapping[str, str]) -> tuple[int, int] | None:
+    """First byte and size of the whole file in a 206; None if it does not run to the file's end."""
+    part = content_part(headers)
+    if part is None:
+        return None
+    first, last, size = part
+    return (first, size) if last == size - 1 else None
 
 
 def streams_of_document(document: Any) -> Streams | None:
     """The streams in a job's GLUE2 document; None before the information provider saw the job."""
-    activity = document.get("ComputingActivity") if isinstance(document, dict) else None
-    if not isinstance(activity, dict) or not {"StdOut", "StdErr"} & activity.keys():
+    activity = activity_of(document)
+    if "StdOut" not in activity and "StdErr" not in activity:
         return None
-    return Streams(_stream(activity.get("StdOut")), _stream(activity.get("StdErr")))
+    return Streams(_stream(activity.text("StdOut")), _stream(activity.text("StdErr")))
 
 
 def streams_of_description(response: Response) -> Streams | None:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import quote
 
-from arcbackend.protocol.messages import Operation, Request, Scope
+from arcbackend.protocol.messages import TOKEN_DELEGATION, Operation, Request, Scope
 
 __all__ = [
     "MAX_ID_LIST_BYTES",
     "RequestBuilder",
     "RestVersion",
     "from_byte",
+    "head_of",
     "id_batches",
     "is_sendable",
     "versions",
@@ -37,6 +38,7 @@ _ACCEPT_XML = {"Accept": "text/xml"}
 # Exactly this: with "; charset=utf-8" behind it A-REX drops every id and still answers 201.
 _SEND_JSON = {**_ACCEPT_JSON, "Content-Type": "application/json"}
 _DESCRIPTION_TYPES = {"adl": "application/xml", "xrsl": "application/rsl"}
+_SEND_PEM = {"Content-Type": "application/x-pem-file"}
 
 _LIST_HEAD, _LIST_TAIL, _ITEM_EXTRA = '{"job":[', "]}", len('{"id":""},')
 
@@ -53,6 +55,17 @@ class RequestBuilder:
     """Builds requests for one negotiated REST version."""
 
     version: RestVersion
+
+    def service_info(self) -> Request:
+        """Ask the CE's GLUE2 document: up to a minute old. Needs no authentication."""
+        return Request(
+            Operation.INFO,
+            "GET",
+            f"/arex/rest/{self.version}/info",
+            None,
+            idempotent=True,
+            headers=_ACCEPT_JSON,
+        )
 
     def list_jobs(self, states: Sequence[str] = ()) -> Request:
         """List the identity's jobs; with ``states``, those in these states, as of now."""
@@ -74,9 +87,17 @@ class RequestBuilder:
         copies: int,
         instances: int | None = None,
         instances_min: int | None = None,
+        delegation: str | None = None,
     ) -> Request:
-        """Create jobs: one per description in the body, or ``instances`` of a single one (1.1)."""
+        """Create jobs: one per description in the body, or ``instances`` of a single one (1.1).
+
+        ``delegation`` (1.1) is the id of the one that all of them use.
+        """
         query = "action=new"
+        if delegation is not None:
+            if self.version == "1.0":
+                raise ValueError("delegation_id= needs ARC REST 1.1")
+            query += f"&delegation_id={delegation}"
         if instances is not None:
             if self.version == "1.0":
                 raise ValueError("instances= needs ARC REST 1.1")
@@ -164,6 +185,82 @@ class RequestBuilder:
             ids=1,
         )
 
+    def list_delegations(self) -> Request:
+        """List the identity's delegations, of whatever type."""
+        return Request(
+            Operation.DELEGATIONS_LIST,
+            "GET",
+            self._delegations,
+            Scope.READ,
+            idempotent=True,
+            headers=_ACCEPT_JSON,
+        )
+
+    def new_delegation(self) -> Request:
+        """Ask the CE for a key pair of its own, whose certificate request it answers with."""
+        return Request(
+            Operation.DELEGATIONS_NEW,
+            "POST",
+            f"{self._delegations}?action=new",
+            Scope.CREATE,
+            idempotent=False,
+        )
+
+    def new_token_delegation(self, token: str) -> Request:
+        """Leave a token with the CE (1.1)."""
+        if self.version == "1.0":  # A-REX ignores the type then, and makes a key pair
+            raise ValueError("type=jwt needs ARC REST 1.1")
+        return Request(
+            Operation.DELEGATIONS_NEW,
+            "POST",
+            f"{self._delegations}?action=new&type=jwt",
+            Scope.CREATE,
+            idempotent=False,
+            headers={TOKEN_DELEGATION: token},
+        )
+
+    def put_delegation(self, delegation: str, chain: bytes) -> Request:
+        """Store the chain (PEM) that answers the CE's certificate request."""
+        return Request(
+            Operation.DELEGATIONS_PUT,
+            "PUT",
+            f"{self._delegations}/{delegation}",
+            Scope.CREATE,
+            idempotent=True,
+            headers=_SEND_PEM,
+            body=chain,
+        )
+
+    def get_delegation(self, delegation: str) -> Request:
+        """Read what the CE has stored: a chain without its key; or a token, the whole of it."""
+        return self._on_delegation(Operation.DELEGATIONS_GET, "get", Scope.READ, delegation)
+
+    def renew_delegation(self, delegation: str) -> Request:
+        """Ask for a certificate request for a delegation's key.
+
+        A-REX makes a delegation of this id if it has none; a token's it destroys.
+        """
+        return self._on_delegation(Operation.DELEGATIONS_RENEW, "renew", Scope.CREATE, delegation)
+
+    def delete_delegation(self, delegation: str) -> Request:
+        """Remove a delegation; A-REX keeps those that a job needs."""
+        return self._on_delegation(Operation.DELEGATIONS_DELETE, "delete", Scope.CANCEL, delegation)
+
+    @property
+    def _delegations(self) -> str:
+        return f"/arex/rest/{self.version}/delegations"
+
+    def _on_delegation(
+        self, operation: Operation, action: str, scope: Scope, delegation: str
+    ) -> Request:
+        return Request(
+            operation,
+            "POST",
+            f"{self._delegations}/{delegation}?action={action}",
+            scope,
+            idempotent=True,
+        )
+
     @property
     def _jobs(self) -> str:
         return f"/arex/rest/{self.version}/jobs"
@@ -186,9 +283,19 @@ class RequestBuilder:
         )
 
 
-def from_byte(request: Request, offset: int) -> Request:
-    """The same download, from a byte on: A-REX honours a range with a beginning, and no other."""
-    return replace(request, headers={**request.headers, "Range": f"bytes={offset}-"})
+def from_byte(request: Request, offset: int, last: int | None = None) -> Request:
+    """The same download, from a byte on, to the end or to a last one.
+
+    A-REX honours a range with a beginning, and no other (``ExtractRange`` in rest.cpp). It answers
+    200, without a range, if that is the whole file.
+    """
+    end = "" if last is None else last
+    return replace(request, headers={**request.headers, "Range": f"bytes={offset}-{end}"})
+
+
+def head_of(request: Request) -> Request:
+    """What comes before a download, its length among it, without the download."""
+    return replace(request, operation=Operation.SESSION_HEAD, method="HEAD")
 
 
 def is_sendable(request: Request) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from arcbackend.errors import (
     SubmissionRefused,
     TransportError,
 )
-from arcbackend.protocol.messages import Operation, Request, Response
+from arcbackend.protocol.messages import TOKEN_DELEGATION, Operation, Request, Response
 from arcbackend.protocol.names import is_local_id
 from arcbackend.protocol.rendering import as_list
 
@@ -29,6 +29,7 @@ __all__ = [
     "JobAnswer",
     "NewJob",
     "NewJobs",
+    "Reading",
     "clean_text",
     "failure",
     "parse_answers",
@@ -41,6 +42,7 @@ _NOT_AUTHENTICATED = "User can't be assigned configuration"
 _NO_IDENTITY = "No supported identity found"
 _MISSING_SCOPE = "Token scopes do not match"
 _CE_FULL = "No more jobs allowed"
+_DELEGATION_NEEDED = "Failed deleting delegation"
 _MAX_TEXT = 500
 _BUSY = frozenset(
     {
@@ -51,8 +53,16 @@ _BUSY = frozenset(
     }
 )
 
-_ABOUT_ONE_JOB = frozenset(
-    {Operation.SESSION_PUT, Operation.SESSION_LIST, Operation.SESSION_GET, Operation.DIAGNOSE}
+_ABOUT_ONE = frozenset(
+    {
+        Operation.SESSION_PUT,
+        Operation.SESSION_LIST,
+        Operation.SESSION_GET,
+        Operation.SESSION_HEAD,
+        Operation.DIAGNOSE,
+        Operation.DELEGATIONS_GET,
+        Operation.DELEGATIONS_DELETE,
+    }
 )
 
 _Json: TypeAlias = dict[str, Any]
@@ -122,11 +132,13 @@ def clean_text(text: str, most: int = _MAX_TEXT) -> str:
 def failure(request: Request, response: Response, ce: str) -> InterCEdeError | None:
     """The exception that the response means for the whole operation; None if there is none.
 
-    A 404 to a request about one job is None: it speaks of the job, not of the operation. So is a
-    416 to one for a part of a file.
+    A 404 to a request about one job or delegation is None: it speaks of that, not of the operation.
+    So are a 416 to one for a part of a file, and a delegation not deleted since a job needs it.
     """
     if response.status < HTTPStatus.MULTIPLE_CHOICES:
         return None
+    if TOKEN_DELEGATION in request.headers:
+        response = _without_token(request, response)
     body = response.body[:2000].decode("utf-8", "replace")
     said = clean_text(f"{response.reason}: {body}" if body.strip() else response.reason)
     context: dict[str, Any] = {"ce": ce, "operation": request.operation.value}
@@ -142,11 +154,23 @@ def failure(request: Request, response: Response, ce: str) -> InterCEdeError | N
         full = _CE_FULL in response.reason
         refused = SubmissionRefused(f"the CE refused the request: {said}", **context)
         return None if full else refused
-    missing = response.status == HTTPStatus.NOT_FOUND and request.operation in _ABOUT_ONE_JOB
+    missing = response.status == HTTPStatus.NOT_FOUND and request.operation in _ABOUT_ONE
     beyond = response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-    if missing or (beyond and "Range" in request.headers):
+    deleting = request.operation is Operation.DELEGATIONS_DELETE
+    needed = deleting and response.reason.startswith(_DELEGATION_NEEDED)
+    if missing or needed or (beyond and "Range" in request.headers):
         return None
     return ProtocolError(f"HTTP {response.status} {said}", excerpt=response.body, **context)
+
+
+def _without_token(request: Request, response: Response) -> Response:
+    """The response without a token that was sent to be delegated, should the CE quote it."""
+    body = request.redact(response.body.decode("utf-8", "surrogateescape"))
+    return replace(
+        response,
+        reason=request.redact(response.reason),
+        body=body.encode("utf-8", "surrogateescape"),
+    )
 
 
 def _authentication_failure(
@@ -177,7 +201,7 @@ def _authentication_failure(
 
 def parse_versions(response: Response, ce: str) -> tuple[str, ...]:
     """The REST versions that the CE speaks."""
-    reading = _Reading(Operation.VERSIONS, response, ce)
+    reading = Reading(Operation.VERSIONS, response, ce)
     found = reading.items("version")
     if not found or not all(isinstance(version, str) for version in found):
         raise reading.broken("the list of REST versions is empty or holds no strings")
@@ -186,7 +210,7 @@ def parse_versions(response: Response, ce: str) -> tuple[str, ...]:
 
 def parse_listing(response: Response, ce: str) -> dict[str, str | None]:
     """The identity's jobs: id → state; None where the listing was not asked by state."""
-    reading = _Reading(Operation.JOBS_LIST, response, ce)
+    reading = Reading(Operation.JOBS_LIST, response, ce)
     return {reading.job_id(item): reading.state(item) for item in reading.jobs()}
 
 
@@ -197,7 +221,7 @@ def parse_answers(request: Request, response: Response, asked: Sequence[str], ce
         ProtocolError: malformed, or no answer at all to a list of ids: A-REX does that, with
             HTTP 201, when it could not read the list.
     """
-    reading = _Reading(request.operation, response, ce)
+    reading = Reading(request.operation, response, ce)
     wanted = dict.fromkeys(asked)
     found: dict[str, JobAnswer] = {}
     unexpected = []
@@ -228,7 +252,7 @@ def parse_new_jobs(response: Response, asked: int, ce: str) -> NewJobs:
     """
     if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # failure() lets only this one pass
         return NewJobs((), full=True)
-    reading = _Reading(Operation.JOBS_NEW, response, ce)
+    reading = Reading(Operation.JOBS_NEW, response, ce)
     jobs: list[NewJob] = []
     full = False
     for item in reading.jobs():
@@ -246,7 +270,7 @@ def parse_new_jobs(response: Response, asked: int, ce: str) -> NewJobs:
     return NewJobs(tuple(jobs), full)
 
 
-class _Reading:
+class Reading:
     """One response being read: every complaint names the CE, the operation and the first bytes."""
 
     def __init__(self, operation: Operation, response: Response, ce: str) -> None:
@@ -255,6 +279,7 @@ class _Reading:
         self._ce = ce
 
     def broken(self, what: str) -> ProtocolError:
+        """The complaint about this response."""
         return ProtocolError(
             what, ce=self._ce, operation=self._operation.value, excerpt=self._response.body
         )
@@ -275,24 +300,28 @@ class _Reading:
         return as_list(document.get(key))
 
     def jobs(self) -> list[_Json]:
+        """The elements of a list of jobs."""
         found = self.items("job")
         if not all(isinstance(item, dict) for item in found):
             raise self.broken("the list of jobs holds something that is no object")
         return found
 
     def job_id(self, item: _Json) -> str:
+        """The id in an element, if it can be a CE's."""
         local = item.get("id")
         if not isinstance(local, str) or not is_local_id(local):
             raise self.broken("a job without a usable id")
         return local
 
     def state(self, item: _Json) -> str | None:
+        """The ARC state in an element, on one line; None if there is none."""
         state = item.get("state")
         if state is None or isinstance(state, str):
             return None if state is None else clean_text(state, 40)
         raise self.broken("a job's state is not a string")
 
     def code(self, item: _Json) -> int:
+        """The status code in an element: a number, or three digits."""
         code = item.get("status-code")
         if isinstance(code, int) and not isinstance(code, bool):
             return code
@@ -301,5 +330,6 @@ class _Reading:
         raise self.broken("a job without a numeric status-code")
 
     def reason(self, item: _Json) -> str:
+        """The reason in an element, on one line."""
         reason = item.get("reason")
         return clean_text(reason) if isinstance(reason, str) else ""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -14,6 +16,7 @@ import trio
 
 from arcbackend import ARCConfig, TransportError
 from arcbackend.ends import Ends
+from arcbackend.items import ItemReader
 from arcbackend.jobids import JobRef, resolve
 from arcbackend.listing import LiveListing
 from arcbackend.protocol import responses
@@ -22,11 +25,13 @@ from arcbackend.protocol.requests import RequestBuilder, RestVersion
 from arcbackend.removal import Remover
 from arcbackend.session import Session
 from arcbackend.status import StatusReader
+from arcbackend.transport import StreamedResponse
 from tests.pure.replies import CE, job, reply
 
 Hook: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 
 KILLED_RECORD = b"2026-01-01 Job is canceled by external request\n"
+_PIECE = 16 * 1024
 _ADL = "{http://www.eu-emi.eu/es/2010/12/adl}"
 
 
@@ -60,6 +65,13 @@ class FakeSession(Session):
         self.documented: dict[str, str] = {}
         self.live: dict[str, str] = {}
         self.records: dict[str, bytes] = {}
+        # Other items of the control data, and GLUE2 documents.
+        self.items: dict[tuple[str, str], bytes] = {}
+        self.documents: dict[str, dict[str, Any]] = {}
+
+    def clock(self) -> datetime:
+        """The time of day."""
+        return datetime.now(UTC)
 
     async def builder(self) -> RequestBuilder:
         return RequestBuilder(self.version)
@@ -83,6 +95,22 @@ class FakeSession(Session):
         if error is not None:
             raise error
         return response
+
+    @asynccontextmanager
+    async def stream(
+        self, request: Request, *, read_timeout: float
+    ) -> AsyncGenerator[StreamedResponse]:
+        response = await self.call(request)
+
+        async def pieces() -> AsyncGenerator[bytes]:
+            for start in range(0, len(response.body), _PIECE):
+                await trio.lowlevel.checkpoint()
+                yield response.body[start : start + _PIECE]
+
+        length = {"content-length": str(len(response.body))}
+        headers = length | dict(response.headers)
+        async with aclosing(pieces()) as chunks:
+            yield StreamedResponse(response.status, response.reason, headers, cast("Any", chunks))
 
     def count(self, operation: Operation) -> int:
         """How many requests for this operation there were."""
@@ -131,8 +159,9 @@ class FakeSession(Session):
                     self.uploads[local, unquote(name)] = sent
                 return Response(200, "OK") if local in self.jobs else Response(404, "Not Found")
             case Operation.DIAGNOSE:
-                record = self.records.get(request.target.split("/")[-3])
-                return Response(404, "No") if record is None else Response(200, "OK", body=record)
+                local, _, item = request.target.split("/")[-3:]
+                found = self.items.get((local, item), self.records.get(local))
+                return Response(404, "No") if found is None else ranged(request, found)
             case operation:
                 return reply({"job": [self._of(operation, local) for local in ids_of(request)]})
 
@@ -144,12 +173,25 @@ class FakeSession(Session):
         if local not in self.jobs:
             return job(local, "404")
         if operation is Operation.JOBS_INFO:
-            document = {"ComputingActivity": {"Name": self.jobs[local]}}
+            document = {"ComputingActivity": self.documents.get(local, {"Name": self.jobs[local]})}
             return job(local, info_document=document)
         (self.killed if operation is Operation.JOBS_KILL else self.cleaned).add(local)
         if local in self.killed & self.cleaned:
             del self.jobs[local]  # as A-REX does with a job that is dead and marked
         return job(local, "202")
+
+
+def ranged(request: Request, whole: bytes) -> Response:
+    """What A-REX says of a file, or of the range of it that is asked for."""
+    asked = request.headers.get("Range", "bytes=0-").removeprefix("bytes=")
+    first, _, last = asked.partition("-")
+    start, end = int(first), min(int(last or len(whole)) + 1, len(whole))
+    if start == 0 and end == len(whole):
+        return Response(200, "OK", body=whole)
+    if start >= len(whole):
+        return Response(416, "Range not satisfiable")
+    span = {"content-range": f"bytes {start}-{end - 1}/{len(whole)}"}
+    return Response(206, "Partial content", span, whole[start:end])
 
 
 def ids_of(request: Request) -> list[str]:
@@ -236,9 +278,14 @@ def for_each(code: str, only: Sequence[str] | None = None) -> Hook:
     return hook
 
 
+def items_of(ce: FakeSession) -> ItemReader:
+    """What reads the items of jobs on this CE."""
+    return ItemReader(ce, 120.0)
+
+
 def reader_of(ce: FakeSession, listing: LiveListing, batch: int = 100) -> StatusReader:
     """The status verb on this CE."""
-    return StatusReader(ce, listing, Ends(ce), batch)
+    return StatusReader(ce, listing, Ends(ce, items_of(ce)), batch)
 
 
 def remover_of(ce: FakeSession, listing: LiveListing, batch: int = 100) -> Remover:

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from arcbackend import JobEvent, JobID, Policy, Poller, PollerEvent, PollerSnapshot
+from arcbackend.delegations import Delegations
 from arcbackend.ends import Ends
 from arcbackend.jobids import job_id
 from arcbackend.listing import LiveListing
@@ -18,7 +19,7 @@ from arcbackend.output.retrieve import Retriever
 from arcbackend.polling.poller import open_poller
 from arcbackend.polling.subscription import Subscription
 from arcbackend.protocol.messages import Operation, Request, Response
-from tests.pure.fake_session import FakeSession, Hook, config, remover_of
+from tests.pure.fake_session import FakeSession, Hook, config, items_of, remover_of
 
 
 class Ear:
@@ -86,9 +87,10 @@ def poller_on(
             session=ce,
             config=settings,
             listing=listing,
-            ends=Ends(ce),
+            ends=Ends(ce, items_of(ce)),
             remover=remover_of(ce, listing),
             retriever=Retriever(ce, listing, settings),
+            delegations=Delegations(ce, settings, ce.clock),
             policy=Policy.load(policy),
         )
     )

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from arcbackend.protocol.messages import Operation, Request, Response
-from arcbackend.protocol.requests import RequestBuilder, versions
+from arcbackend.protocol.requests import RequestBuilder, head_of, versions
 
 CE = "https://ce.example.org:443"
 
@@ -19,6 +19,7 @@ REQUESTS: dict[Operation, Request] = {
     request.operation: request
     for request in (
         versions(),
+        BUILDER.service_info(),
         BUILDER.list_jobs(),
         NEW,
         STATUS,
@@ -28,7 +29,14 @@ REQUESTS: dict[Operation, Request] = {
         BUILDER.put_file("a", "data"),
         BUILDER.list_directory("a"),
         BUILDER.get_file("a", b"f"),
+        head_of(BUILDER.get_file("a", b"f")),
         BUILDER.diagnose("a", "failed"),
+        BUILDER.list_delegations(),
+        BUILDER.new_delegation(),
+        BUILDER.put_delegation("a", b"chain"),
+        BUILDER.get_delegation("a"),
+        BUILDER.renew_delegation("a"),
+        BUILDER.delete_delegation("a"),
     )
 }
 

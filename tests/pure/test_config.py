@@ -15,6 +15,7 @@ from arcbackend import (
     Batches,
     BearerToken,
     ConfigurationError,
+    Delegation,
     Limits,
     Polling,
     Retries,
@@ -133,6 +134,7 @@ def test_every_fault_is_named_at_once() -> None:
         (ARCConfig, "live_listing_budget", [0, -1, math.inf, math.nan], [0.1]),
         (ARCConfig, "freshness_margin", [-1, math.inf, math.nan, 90_000], [0, 60]),
         (ARCConfig, "queue", [1, []], [None, "q"]),
+        (ARCConfig, "audience", ["", "a b", "a\n", "é", "x" * 1001, None], ["host", "any", "x"]),
         (ARCConfig, "ca_file", [1], ["/x"]),
         *(
             (Timeouts, name, [0, -1, math.inf, math.nan, 90_000, "x", None], [0.001, 86_400])
@@ -160,6 +162,10 @@ def test_every_fault_is_named_at_once() -> None:
             if name != "buffer"
         ),
         (Polling, "buffer", [0, -1, 1.5, None], [1, 10**6]),
+        *(
+            (Delegation, name, [0, -1, math.inf, math.nan, 90_000, "x", None], [0.001, 86_400])
+            for name in ("renew_before", "check")
+        ),
         (Batches, "ids", [0, 40_001], [1, 40_000]),
         (Batches, "descriptions", [0, 10_001], [1, 10_000]),
         (Batches, "description_bytes", [0, 1000], [16 * 1024]),
@@ -176,6 +182,23 @@ def test_bounds(section: type[BaseModel], name: str, bad: list[Any], good: list[
         section(**{**least, name: value})
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "audience", "resource"),
+    [
+        ("https://ce.example.org", "endpoint", ENDPOINT),
+        ("https://CE.example.org:8443/", "endpoint", "https://ce.example.org:8443"),
+        ("https://ce.example.org:8443", "host", "https://ce.example.org"),
+        ("https://[::1]:8443", "host", "https://[::1]"),
+        ("https://ce.example.org", "https://any", "https://any"),
+    ],
+)
+def test_the_form_of_the_audience(endpoint: str, audience: str, resource: str) -> None:
+    config = ARCConfig(endpoint=endpoint, audience=audience)
+    assert config.resource == resource
+    backend = ARCBackend(config, StaticCredentials(BearerToken(value="t")))
+    assert backend.credential_requirements.resource == resource
+
+
 def test_one_source_of_trust() -> None:
     text = _refused({"endpoint": ENDPOINT, "ca_file": "/a", "ca_dir": "/b"})
     assert "ca_file" in text
@@ -187,7 +210,7 @@ def test_one_source_of_trust() -> None:
 
 def _everywhere() -> list[dict[str, Any]]:
     wrong = [SECRET, [SECRET], {SECRET: 1}, {"x": SECRET}]
-    free_text = {"queue", "ca_file", "ca_dir"}  # any text is a value
+    free_text = {"queue", "audience", "ca_file", "ca_dir"}  # any text is a value
     return [
         {"endpoint": ENDPOINT, field: value}
         for field in [*ARCConfig.model_fields, "token"]
@@ -267,3 +290,11 @@ def test_a_backend_validates_a_mapping() -> None:
     assert backend.config == ARCConfig(endpoint=ENDPOINT)
     with pytest.raises(ConfigurationError, match="endpont"):
         ARCBackend({"endpont": ENDPOINT}, provider)
+
+
+@pytest.mark.parametrize("auth", ["proxy", "token+proxy"])
+def test_a_token_is_delegated_only_where_no_proxy_is(auth: str) -> None:
+    wrong = {"endpoint": ENDPOINT, "auth": auth, "delegation": {"token": True}}
+    assert "delegation.token goes with auth" in _refused(wrong)
+    assert ARCConfig.from_dict({"endpoint": ENDPOINT, "auth": auth}).delegation == Delegation()
+    assert ARCConfig.from_dict({**wrong, "auth": "token"}).delegation.token

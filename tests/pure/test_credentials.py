@@ -22,6 +22,8 @@ from arcbackend import (
     X509Proxy,
 )
 from arcbackend.credentials import lacking
+from tests.pure import certificates
+from tests.pure.certificates import DAY, NOW
 
 EXP = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 TOKEN = BearerToken(value=SecretStr("t"))
@@ -111,6 +113,20 @@ def test_a_hostile_jwt(payload: bytes) -> None:
 def test_any_text_has_an_aware_expiry_or_none(value: str) -> None:
     expiry = BearerToken(value=SecretStr(value)).expiry()
     assert expiry is None or expiry.tzinfo is not None
+
+
+def test_the_expiry_of_a_proxy() -> None:
+    """The first end of its chain's, whichever certificate it is of."""
+    chain = certificates.proxy(valid=(NOW - DAY, NOW + 2 * DAY))
+    longer = certificates.proxy(chain, valid=(NOW - DAY, NOW + 5 * DAY))
+    pem = longer.pem()
+    assert X509Proxy(pem=SecretBytes(pem)).expiry() == NOW + 2 * DAY
+    assert X509Proxy(pem=SecretBytes(pem), expires_at=EXP).expiry() == EXP
+
+
+@pytest.mark.parametrize("pem", [b"", b"\xff\0", b"garbage"])
+def test_what_is_no_proxy_has_no_expiry(pem: bytes) -> None:
+    assert X509Proxy(pem=SecretBytes(pem)).expiry() is None
 
 
 def test_a_time_without_a_zone_is_refused() -> None:

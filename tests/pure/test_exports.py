@@ -22,11 +22,13 @@ from arcbackend import (
     CredentialKind,
     InterCEdeError,
     JobBackend,
+    LoadReporter,
     Monitor,
     OutputRetriever,
     Purgeable,
     StaticCredentials,
     Submitter,
+    SupportsLiveDiagnostics,
 )
 
 # contract.md, as far as submit, status, kill and purge go, and the poller.
@@ -40,7 +42,11 @@ CONTRACT = {
     "Cancellable",
     "Purgeable",
     "OutputRetriever",
+    "LoadReporter",
     "JobOutput",
+    "JobCounts",
+    "Diagnostics",
+    "SupportsLiveDiagnostics",
     "SubmissionSpec",
     "FileRef",
     "OutputSpec",
@@ -58,6 +64,7 @@ CONTRACT = {
     "CredentialRequirements",
     "CredentialProvider",
     "StaticCredentials",
+    "FileCredentials",
     "InterCEdeError",
     "TransportError",
     "AuthenticationError",
@@ -68,7 +75,16 @@ CONTRACT = {
     "Policy",
     "JobEvent",
 }
-PROTOCOLS = [Submitter, Monitor, JobBackend, Cancellable, Purgeable, OutputRetriever]
+PROTOCOLS = [
+    Submitter,
+    Monitor,
+    JobBackend,
+    Cancellable,
+    Purgeable,
+    SupportsLiveDiagnostics,
+    OutputRetriever,
+    LoadReporter,
+]
 PUBLIC = {name: getattr(arcbackend, name) for name in arcbackend.__all__}
 
 
@@ -117,11 +133,17 @@ def test_the_protocols_tell_backends_from_other_things(protocol: type) -> None:
     assert not isinstance(object(), protocol)
 
 
-@pytest.mark.parametrize("verb", ["submit", "status", "kill", "purge", "fetch_output"])
+@pytest.mark.parametrize("verb", ["submit", "status", "kill", "purge", "fetch_output", "counts"])
 def test_the_verbs_are_as_the_protocols_write_them(verb: str) -> None:
     (owner,) = (p for p in PROTOCOLS if verb in vars(p))
     asked = inspect.signature(getattr(owner, verb), eval_str=True)
-    assert inspect.signature(getattr(ARCBackend, verb), eval_str=True) == asked
+    ours = inspect.signature(getattr(ARCBackend, verb), eval_str=True)
+    more = [ours.parameters[name] for name in ours.parameters if name not in asked.parameters]
+    for parameter in more:  # what only callers who know us give
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is None
+    least = [parameter for parameter in ours.parameters.values() if parameter not in more]
+    assert ours.replace(parameters=least) == asked
     assert inspect.iscoroutinefunction(getattr(ARCBackend, verb))
 
 
@@ -190,4 +212,4 @@ def _hints(thing: Any) -> Iterator[Any]:
 def test_no_http_library_is_in_a_public_type(name: str) -> None:
     hints = list(_hints(PUBLIC[name]))
     modules = {module.partition(".")[0] for hint in hints for module in _mentioned(hint)}
-    assert not modules & {"httpx", "httpcore", "httpcore2", "h11"}
+    assert not modules & {"httpx", "httpcore", "h11"}

@@ -20,6 +20,7 @@ from arcbackend import (
     CopyVars,
     CredentialSet,
     FileRef,
+    FileTail,
     JobHandle,
     JobID,
     JobStatus,
@@ -51,8 +52,13 @@ LEAST: dict[str, dict[str, Any]] = {
     "CopyVars": {},
     "CredentialRequirements": {"resource": "https://ce.example.org:443", "kinds": ["token"]},
     "CredentialSet": {},
+    "Delegation": {},
+    "DelegationFailing": {**EVENT, "reason": "why", "tries": 1},
+    "DelegationRenewed": {**EVENT, "delegation": "abc", "expires_at": EVENT["seen_at"]},
     "EventsMissed": {**EVENT, "count": 1},
     "FileRef": {"name": "a", "source": "/a"},
+    "Diagnostics": {},
+    "FileTail": {},
     "HoldPolicy": {},
     "JobEvent": {
         **EVENT,
@@ -64,6 +70,8 @@ LEAST: dict[str, dict[str, Any]] = {
         "arc_state": "RUNNING",
         "seen_by": "documents",
     },
+    "JobCounts": {},
+    "JobDetails": {},
     "JobHandle": {"id": ID, "copy_index": 0, "name": "n"},
     "JobOutput": {},
     "KillPolicy": {},
@@ -80,6 +88,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "PurgePolicy": {},
     "Resources": {},
     "Retries": {},
+    "ShareCounts": {"name": "a", "queue": "a"},
     "Submission": {},
     "SubmissionSpec": {"executable": "/bin/true"},
     "Timeouts": {},
@@ -141,6 +150,13 @@ def test_the_callers_collections_are_not_ours() -> None:
     arguments.append("y")
     assert spec.environment == {"A": "1"}
     assert spec.arguments == ("x",)
+
+
+@given(st.builds(FileTail, name=st.none() | st.text(), data=st.binary(), size=st.integers(0)))
+def test_a_tail_survives_json(tail: FileTail) -> None:
+    """Whatever bytes a payload writes."""
+    assert FileTail.model_validate_json(tail.model_dump_json()) == tail
+    tail.text.encode()
 
 
 # job handles

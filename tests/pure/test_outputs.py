@@ -16,14 +16,16 @@ from arcbackend.protocol.messages import Response
 from arcbackend.protocol.outputs import (
     Listing,
     Streams,
+    TooManyEntries,
     content_length,
+    content_part,
     content_range,
     parse_directory,
     parse_sized_directory,
     streams_of_description,
     streams_of_document,
 )
-from arcbackend.protocol.requests import RequestBuilder, from_byte, is_sendable
+from arcbackend.protocol.requests import RequestBuilder, from_byte, head_of, is_sendable
 from tests.pure.replies import CE
 
 BUILDER = RequestBuilder("1.1")
@@ -99,7 +101,7 @@ def test_what_is_no_listing(body: bytes) -> None:
 
 def test_a_listing_without_end_is_not_taken_apart() -> None:
     entries = b'{"file":[' + b'"a",' * 200_000 + b'"b"]}'
-    with pytest.raises(ProtocolError, match="far more than 100 entries"):
+    with pytest.raises(TooManyEntries, match="far more than 100 entries"):
         directory(entries)
     assert directory(entries, most=100_000).files == (b"a", b"b")
 
@@ -197,12 +199,21 @@ def test_lengths() -> None:
 )
 def test_ranges(value: str, expected: tuple[int, int] | None) -> None:
     assert content_range({"content-range": value}) == expected
+    part = content_part({"content-range": value})
+    if expected is not None:
+        first, size = expected
+        assert part == (first, size - 1, size)
+    else:
+        assert part == ((0, 98, 100) if value == "bytes 0-98/100" else None)
 
 
 def test_requests() -> None:
     request = BUILDER.get_file("job", b"a/\xc3\xa9 %2e?;")
     assert request.target == "/arex/rest/1.1/jobs/job/session/a/%C3%A9%20%252e%3F%3B"
     assert from_byte(request, 17).headers["Range"] == "bytes=17-"
+    assert from_byte(request, 17, 17).headers["Range"] == "bytes=17-17"
+    assert (head_of(request).method, head_of(request).target) == ("HEAD", request.target)
+    assert head_of(request).scope is request.scope
     assert BUILDER.list_directory("job").target == "/arex/rest/1.1/jobs/job/session/"
     assert BUILDER.list_directory("job").headers == {"Accept": "application/json"}
     assert BUILDER.list_directory("job", b"d", sizes=True).headers == {"Accept": "text/xml"}
@@ -249,7 +260,7 @@ def test_no_description() -> None:
         ({"StdOut": "o", "StdErr": "e", "Name": "n"}, Streams("o", "e")),
         ({"StdOut": "/dev/null", "StdErr": "/dev/null"}, Streams(None, None)),
         ({"StdOut": "o"}, Streams("o", None)),
-        ({"StdOut": ["o"], "StdErr": 1}, Streams(None, None)),
+        ({"StdOut": ["o"], "StdErr": 1}, Streams("o", None)),
         ({"Name": "before the information provider ran"}, None),
         ("", None),
     ],

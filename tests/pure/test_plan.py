@@ -25,6 +25,7 @@ from arcbackend.plan import Chunk, Plan, copy_index
 from arcbackend.protocol.requests import RequestBuilder, RestVersion
 
 ADL = "{http://www.eu-emi.eu/es/2010/12/adl}"
+NORDUGRID_ADL = "{http://www.nordugrid.org/es/2011/12/nordugrid-adl}"
 SPEC = SubmissionSpec(executable="/bin/true", environment={"A": "spec", "B": "spec"})
 TOKEN = "0123456789abcdef"
 SECRET = b"hunter2-hunter2"
@@ -111,6 +112,21 @@ def test_chunks_cover_every_copy_once_in_order_within_the_limits(
             assert _names(chunk) == [f"{plan.name}.{copy}" for copy in chunk.copies]
         else:
             assert set(_names(chunk)) == {plan.name}
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_every_job_gets_the_delegation(version: RestVersion, distinct: bool) -> None:
+    copies = [CopyVars(environment={"COPY": str(n)}) for n in range(5)] if distinct else None
+    plan = _plan(1 if distinct else 5, copies)
+    builder = RequestBuilder(version)
+    chunks = list(plan.chunks(builder, Batches(descriptions=2, instances=2), "d1"))
+    assert len(chunks) == 3
+    place = f"{ADL}DataStaging/{NORDUGRID_ADL}DelegationID"
+    for chunk in chunks:
+        written = [one.findtext(place) for one in _described(chunk)]
+        assert set(written) == ({"d1"} if version == "1.0" else {None})
+        assert ("delegation_id=d1" in chunk.request.target.split("&")) == (version == "1.1")
 
 
 def test_one_large_description_is_still_sent() -> None:

@@ -108,6 +108,7 @@ def test_every_target_speaks_the_builders_version(builder: RequestBuilder) -> No
         builder.diagnose("a", "failed"),
     ):
         assert request.target.startswith(f"/arex/rest/{builder.version}/jobs")
+    assert builder.new_delegation().target.startswith(f"/arex/rest/{builder.version}/delegations")
 
 
 def test_bodies_are_in_no_repr() -> None:

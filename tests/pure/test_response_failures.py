@@ -101,13 +101,16 @@ def test_a_submission_refused(status: int) -> None:
 
 
 @EVERY
-def test_a_404_speaks_of_one_job(request_: Request) -> None:
+def test_a_404_speaks_of_one_job_or_delegation(request_: Request) -> None:
     error = failure(request_, Response(404, "Not Found"), CE)
     if request_.operation in (
         Operation.SESSION_PUT,
         Operation.SESSION_LIST,
         Operation.SESSION_GET,
+        Operation.SESSION_HEAD,
         Operation.DIAGNOSE,
+        Operation.DELEGATIONS_GET,
+        Operation.DELEGATIONS_DELETE,
     ):
         assert error is None
     elif request_.operation is Operation.JOBS_NEW:

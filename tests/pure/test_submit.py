@@ -21,6 +21,7 @@ from arcbackend import (
     SubmissionSpec,
     TransportError,
 )
+from arcbackend.delegations import Delegations
 from arcbackend.jobids import job_id
 from arcbackend.protocol.messages import Operation, Request, Response
 from arcbackend.protocol.requests import RequestBuilder
@@ -71,7 +72,10 @@ async def _submit(
     copies: Sequence[CopyVars] | None = None,
     **fields: Any,
 ) -> Submission:
-    return await submit_jobs(ce, config(**fields), spec, count, copies)
+    settings = config(**fields)
+    return await submit_jobs(
+        ce, settings, Delegations(ce, settings), spec, count=count, copies=copies
+    )
 
 
 def _local(job: str) -> str:

@@ -159,6 +159,16 @@ async def test_the_provider_is_told_what_is_needed(wallet: Wallet, provider: Pro
     assert wallet.requirements() == CredentialRequirements(resource=CE, kinds=TOKEN)
 
 
+async def test_the_audience_is_not_always_the_endpoint(clock: Clock, provider: Provider) -> None:
+    wallet = Wallet(provider, CE, TOKEN, MARGIN, clock, resource="https://any")
+    await wallet.get(READ)
+    assert [asked.resource for asked in provider.asked] == ["https://any"]
+    provider.failing()
+    with pytest.raises(AuthenticationError) as caught:
+        await wallet.get(CREATE)
+    assert caught.value.ce == CE
+
+
 async def test_nothing_is_asked_before_it_is_needed(wallet: Wallet, provider: Provider) -> None:
     wallet.requirements(READ)
     assert provider.calls == 0
@@ -312,6 +322,14 @@ async def test_the_providers_words_are_not_repeated(wallet: Wallet, provider: Pr
     assert "RuntimeError" in str(caught.value)
 
 
+async def test_what_a_provider_says_by_our_errors_is_repeated(
+    wallet: Wallet, provider: Provider
+) -> None:
+    provider.failing(ConfigurationError("/tmp/bt_u0 is not there"))
+    with pytest.raises(AuthenticationError, match="/tmp/bt_u0 is not there"):
+        await wallet.get(READ)
+
+
 async def test_after_a_failure_the_next_asker_tries_again(
     wallet: Wallet, provider: Provider
 ) -> None:
@@ -383,6 +401,23 @@ async def test_a_refused_set_is_not_lived_with(wallet: Wallet, provider: Provide
 
 
 # a provider that gives too little
+
+
+async def test_a_valid_set_is_asked_anew_if_another_may_last_longer(
+    wallet: Wallet, provider: Provider, clock: Clock
+) -> None:
+    first = await wallet.get(CREATE)
+    clock.forward(10)
+    renewed = await wallet.renewed(CREATE)
+    assert renewed is not first
+    assert provider.calls == 2
+    assert await wallet.get(CREATE) is renewed
+    provider.failing()
+    with pytest.raises(AuthenticationError, match="the credential provider failed"):
+        await wallet.renewed(CREATE)
+    assert await wallet.get(CREATE) is renewed  # it goes on being good
+    provider.answer = provider.fresh
+    assert await wallet.renewed(CREATE) is not renewed
 
 
 async def test_a_missing_kind_is_named(clock: Clock, provider: Provider) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, assert_never, assert_type
+from typing import Literal, Self, assert_never, assert_type
 
 from pydantic import SecretBytes, SecretStr
 
@@ -26,11 +26,20 @@ from arcbackend import (
     CredentialProvider,
     CredentialRequirements,
     CredentialSet,
+    Delegation,
+    DelegationFailing,
+    DelegationRenewed,
+    Diagnostics,
     EventsMissed,
+    FetchProgress,
+    FileCredentials,
     FileRef,
+    FileTail,
     HoldPolicy,
     InterCEdeError,
     JobBackend,
+    JobCounts,
+    JobDetails,
     JobEvent,
     JobHandle,
     JobID,
@@ -38,6 +47,7 @@ from arcbackend import (
     JobStatus,
     KillPolicy,
     Limits,
+    LoadReporter,
     LostPolicy,
     Monitor,
     OpOutcome,
@@ -57,12 +67,14 @@ from arcbackend import (
     Resources,
     Retries,
     SeenBy,
+    ShareCounts,
     StaticCredentials,
     Submission,
     SubmissionRefused,
     SubmissionSpec,
     Submitter,
     Subscription,
+    SupportsLiveDiagnostics,
     Timeouts,
     TransportError,
     X509Proxy,
@@ -95,6 +107,7 @@ def configuration() -> ARCConfig:
         endpoint="https://ce.example.org:443",
         queue="short",
         auth="token",
+        audience="host",
         ca_file=None,
         ca_dir=Path("/etc/grid-security/certificates"),
         rest_version="1.1",
@@ -117,8 +130,10 @@ def configuration() -> ARCConfig:
         polling=Polling(
             listing=1, documents=2, documents_max=3, backoff_max=4, buffer=5, patience=6
         ),
+        delegation=Delegation(renew_before=1, check=2, token=True, token_scopes=("a", "b")),
     )
     assert_type(config.endpoint, str)
+    assert_type(config.resource, str)
     assert_type(config.queue, str | None)
     assert_type(config.ca_file, Path | None)
     assert_type(config.limits.max_total_bytes, int)
@@ -140,6 +155,9 @@ def credentials() -> CredentialSet:
     for static in (StaticCredentials(both), StaticCredentials(token), StaticCredentials(proxy)):
         accept_provider(static)
     accept_provider(Vault())
+    accept_provider(FileCredentials())
+    accept_provider(FileCredentials("token", Path("proxy"), environ={"BEARER_TOKEN": "t"}))
+    accept_provider(FileCredentials(token_file=None, proxy_file=None, environ=None))
     return both
 
 
@@ -152,7 +170,11 @@ def accept_backend(backend: JobBackend) -> tuple[Submitter, Monitor]:
 
 
 def accept_extras(
-    cancellable: Cancellable, purgeable: Purgeable, retriever: OutputRetriever
+    cancellable: Cancellable,
+    purgeable: Purgeable,
+    retriever: OutputRetriever,
+    reporter: LoadReporter,
+    diagnoser: SupportsLiveDiagnostics,
 ) -> None: ...
 
 
@@ -179,11 +201,26 @@ def spec() -> SubmissionSpec:
     )
 
 
+def show(progress: FetchProgress) -> None:
+    assert_type(progress.what, Literal["listed", "fetched", "refused", "done", "bytes"])
+    assert_type(progress.job, JobID | None)
+    assert_type(progress.name, str | None)
+    assert_type(progress.reason, str | None)
+    assert_type(progress.output, JobOutput | None)
+    assert_type(progress.jobs_done, int)
+    assert_type(progress.jobs_total, int)
+    assert_type(progress.files_done, int)
+    assert_type(progress.files_refused, int)
+    assert_type(progress.files_known, int)
+    assert_type(progress.bytes_done, int)
+    assert_type(progress.bytes_known, int | None)
+
+
 async def verbs() -> None:
     async with ARCBackend(configuration(), StaticCredentials(credentials())) as backend:
         assert_type(backend, ARCBackend)
         accept_backend(backend)
-        accept_extras(backend, backend, backend)
+        accept_extras(backend, backend, backend, backend, backend)
         assert_type(backend.config, ARCConfig)
         assert_type(backend.credential_requirements, CredentialRequirements)
 
@@ -225,6 +262,8 @@ async def verbs() -> None:
         fetched = await backend.fetch_output(mixed, Path("/data"))
         assert_type(fetched, Mapping[JobID, JobOutput])
         await backend.fetch_output(submission.handles, "outputs")
+        await backend.fetch_output(mixed, "outputs", progress=show)
+        await backend.fetch_output(mixed, "outputs", progress=None)
         output = fetched[handle.id]
         assert_type(output.directory, Path | None)
         assert_type(output.stdout, Path | None)
@@ -238,6 +277,56 @@ async def verbs() -> None:
         assert_type(output.complete, bool)
         assert_type(output.reason, str | None)
         assert_type(backend.destructive, bool)
+
+        tail = await backend.tail(handle)
+        assert_type(tail, FileTail)
+        await backend.tail(handle.id, "logs/run.log", 100)
+        await backend.tail(id=handle, name=None, bytes=2**20)
+        assert_type(tail.name, str | None)
+        assert_type(tail.data, bytes)
+        assert_type(tail.text, str)
+        assert_type((tail.offset, tail.size), tuple[int, int | None])
+        assert_type(tail.reason, str | None)
+
+        diagnosed = await backend.diagnostics(mixed)
+        assert_type(diagnosed, Mapping[JobID, Diagnostics])
+        await backend.diagnostics(submission.handles)
+        why = diagnosed[handle.id]
+        assert_type((why.status, why.arc_state), tuple[JobStatus, str | None])
+        assert_type((why.failure_reason, why.reason), tuple[str | None, str | None])
+        assert_type((why.exit_code, why.killed_by_request), tuple[int | None, bool | None])
+        assert_type((why.record, why.description), tuple[str | None, str | None])
+        assert_type((why.log, why.log_size), tuple[str | None, int | None])
+
+        described = await backend.describe(mixed)
+        assert_type(described, Mapping[JobID, JobDetails])
+        await backend.describe(list(diagnosed))
+        details = described[handle.id]
+        assert_type((details.arc_state, details.name), tuple[str | None, str | None])
+        assert_type((details.exit_code, details.slots), tuple[int | None, int | None])
+        assert_type((details.batch_system, details.batch_id), tuple[str | None, str | None])
+        assert_type((details.errors, details.messages), tuple[tuple[str, ...], tuple[str, ...]])
+        assert_type((details.nodes, details.queue), tuple[tuple[str, ...], str | None])
+        assert_type(details.submitted_at, datetime | None)
+        assert_type(details.started_at, datetime | None)
+        assert_type(details.ended_at, datetime | None)
+        assert_type(details.completed_at, datetime | None)
+        assert_type((details.wall_time_s, details.cpu_time_s), tuple[float | None, float | None])
+        assert_type((details.memory_mb, details.peak_memory_mb), tuple[int | None, int | None])
+        assert_type((details.expires_at, details.as_of), tuple[datetime | None, datetime | None])
+        assert_type(details.reason, str | None)
+
+        counts = await backend.counts()
+        assert_type(counts, JobCounts)
+        assert_type((counts.running, counts.waiting), tuple[int | None, int | None])
+        assert_type((counts.ce_running, counts.ce_waiting), tuple[int | None, int | None])
+        assert_type(counts.queue, str | None)
+        assert_type((counts.as_of, counts.seen_at), tuple[datetime | None, datetime | None])
+        assert_type(counts.age, float | None)
+        assert_type(counts.shares, tuple[ShareCounts, ...])
+        assert_type((counts.shares[0].name, counts.shares[0].queue), tuple[str, str])
+        assert_type(counts.shares[0].vo, str | None)
+        assert_type(counts.shares[0].running, int | None)
 
         assert_type(await backend.find("pilot-0123"), Sequence[JobHandle])
     await backend.aclose()
@@ -291,6 +380,7 @@ async def poll(backend: ARCBackend, handles: Sequence[JobHandle], stored: bytes)
         assert_type(await poller.kill(handles), Mapping[JobID, OpOutcome])
         assert_type(await poller.keep([handles[0].id]), Mapping[JobID, OpOutcome])
         assert_type(await poller.purge(handles), Mapping[JobID, OpOutcome])
+        await poller.fetch_output(handles, Path("/data"), progress=show)
 
         subscription = poller.events()
         assert_type(subscription, Subscription)
@@ -328,6 +418,10 @@ def hear(event: PollerEvent) -> None:
             assert_type(event.reason, str)
         case CEBack():
             assert_type(event.away_since, datetime)
+        case DelegationRenewed():
+            assert_type((event.delegation, event.expires_at), tuple[str, datetime])
+        case DelegationFailing():
+            assert_type((event.reason, event.tries), tuple[str, int])
         case EventsMissed():
             assert_type(event.count, int)
         case _:

@@ -12,9 +12,11 @@ import pytest
 import structlog
 import trustme
 
+from arcbackend import ARCBackend, BearerToken, StaticCredentials
 from arcbackend.transport import Transport, TransportSettings
-from tests.wire.helpers import Connect, Serve, assert_at_rest
-from tests.wire.server import serving
+from tests.wire.fake_ce import FakeCE
+from tests.wire.helpers import Connect, Open, Serve, assert_at_rest, descriptors
+from tests.wire.server import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +73,24 @@ def connect(ca_file: Path, events: list[Any]) -> Connect:
 @pytest.fixture
 def serve(server_context: ssl.SSLContext) -> Serve:
     return lambda script: serving(script, server_context)
+
+
+@pytest.fixture
+def opened(serve: Serve, ca_file: Path) -> Open:
+    """A backend on a fake CE; asserts on leaving that nothing is left."""
+
+    @asynccontextmanager
+    async def make(ce: FakeCE, **settings: Any) -> AsyncIterator[tuple[ARCBackend, Server]]:
+        settings["limits"] = {"keep_free_bytes": 0, **settings.get("limits", {})}
+        settings.setdefault("retries", {"backoff": 0.001, "backoff_max": 0.01})
+        async with serve(ce.script) as server:
+            config = {"endpoint": server.endpoint, "ca_file": ca_file, **settings}
+            before = descriptors()
+            async with ARCBackend(config, StaticCredentials(BearerToken(value="t"))) as backend:
+                yield backend, server
+                assert_at_rest(backend._session._transport)
+            assert backend._session._transport._network.open == 0
+            await server.until_idle()
+            assert descriptors() == before
+
+    return make

@@ -31,12 +31,14 @@ class FakeCE:
         states: local id → state in the live listing; FINISHED where it is missing.
         lies: end of a target → what answers it.
         sizes: whether listings with sizes are to be had (XML).
+        information: the CE's information document.
     """
 
     jobs: dict[str, Tree] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     lies: dict[str, Lie] = field(default_factory=dict)
     sizes: bool = False
+    information: bytes = b""
     asked: Counter[str] = field(default_factory=Counter)
     busy: int = 0
     busiest: int = 0
@@ -63,6 +65,8 @@ class FakeCE:
     def _reply(self, seen: Seen) -> bytes:
         if seen.target == "/arex/rest":
             return _json({"version": ["1.0", "1.1"]})
+        if seen.target == "/arex/rest/1.1/info":
+            return answer(body=self.information)
         if seen.target.startswith(f"{JOBS}?state="):
             states = dict.fromkeys(self.jobs, "FINISHED") | self.states
             return _json({"job": [{"id": id_, "state": state} for id_, state in states.items()]})
@@ -98,13 +102,16 @@ class FakeCE:
 
 def file(content: bytes, seen: Seen) -> bytes:
     """What A-REX says of a file, or of a range of it."""
-    start = int(seen.headers.get("range", "bytes=0-")[6:-1])
-    if "range" not in seen.headers:
+    if seen.method == "HEAD":
+        return answer(body=content).removesuffix(content)
+    first, _, last = seen.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+    start, end = int(first), min(int(last or len(content)) + 1, len(content))
+    if start == 0 and end == len(content) and (last or "range" not in seen.headers):
         return answer(body=content)
     if start >= len(content):
         return answer(416, reason="Range not satisfiable", Content_Range="bytes */*")
-    span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-    return answer(206, content[start:], "Partial content", Content_Range=span)
+    span = f"bytes {start}-{end - 1}/{len(content)}"
+    return answer(206, content[start:end], "Partial content", Content_Range=span)
 
 
 def listing(tree: Tree) -> bytes:

@@ -33,6 +33,7 @@ class _Fault:
     kind: str
     times: float
     after: int = 0
+    pace: tuple[int, float] | None = None
 
 
 class _Link:
@@ -44,6 +45,10 @@ class _Link:
         """Bytes of answer still let through; then the connection is cut."""
         self.mute = False
         """Answers are thrown away."""
+        self.stalls = False
+        """When the budget is used up, nothing more comes, instead of a cut."""
+        self.pace: tuple[int, float] | None = None
+        """Bytes of answer let through at a time, and the seconds between."""
 
 
 class FaultyProxy:
@@ -52,6 +57,8 @@ class FaultyProxy:
     def __init__(self, target: tuple[str, int], contexts: tuple[ssl.SSLContext, ssl.SSLContext]):
         self.requests: list[str] = []
         """``METHOD target`` of every request whose head arrived, in order."""
+        self.seen: list[Seen] = []
+        """The same requests, with their header fields."""
         self.connections = 0
         """Connections accepted so far."""
         self.port = 0
@@ -109,6 +116,16 @@ class FaultyProxy:
     def cut_answer(self, prefix: str = "", after: int = 0, times: float = 1) -> None:
         """Deliver such requests, let ``after`` bytes of the answer through, and cut."""
         self._faults.append(_Fault(prefix, "cut", times, after))
+
+    def stall_answer(self, prefix: str = "", after: int = 0, times: float = 1) -> None:
+        """Deliver such requests, let ``after`` bytes of the answer through, and then nothing."""
+        self._faults.append(_Fault(prefix, "stall", times, after))
+
+    def drip_answer(
+        self, prefix: str = "", size: int = 1, every: float = 0.1, times: float = 1
+    ) -> None:
+        """Deliver such requests; the answer comes ``size`` bytes at a time, ``every`` seconds."""
+        self._faults.append(_Fault(prefix, "drip", times, pace=(size, every)))
 
     def lose_request(self, prefix: str = "", times: float = 1) -> None:
         """Cut the connection at the head of such requests; the server never sees them whole."""
@@ -174,8 +191,15 @@ class FaultyProxy:
             await self._flowing.wait()
             if link.mute:
                 continue
-            await client.send_all(data[: int(min(len(data), link.budget))])
+            let = data[: int(min(len(data), link.budget))]
+            size, every = link.pace or (max(len(let), 1), 0)
+            for start in range(0, len(let), size):
+                await client.send_all(let[start : start + size])
+                if every:
+                    await trio.sleep(every)
             link.budget -= len(data)
+            if link.budget < 0 and link.stalls:
+                await trio.sleep_forever()
             if link.budget < 0:
                 break
         link.scope.cancel()
@@ -183,13 +207,16 @@ class FaultyProxy:
     def _begin(self, link: _Link, seen: Seen) -> None:
         line = f"{seen.method} {seen.target}"
         self.requests.append(line)
+        self.seen.append(seen)
         for fault in self._faults:
             if fault.times > 0 and line.startswith(fault.prefix):
                 fault.times -= 1
                 if fault.kind == "mute":
                     link.mute = True
-                elif fault.kind == "cut":
-                    link.budget = fault.after
+                elif fault.kind in ("cut", "stall"):
+                    link.budget, link.stalls = fault.after, fault.kind == "stall"
+                elif fault.kind == "drip":
+                    link.pace = fault.pace
                 else:
                     link.scope.cancel()
                 return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import ssl
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +128,35 @@ async def test_none_where_one_is_wanted(asking: ssl.SSLContext, connect: Connect
         with pytest.raises(TransportError):
             await transport.send(LIST)
         assert_at_rest(transport)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_one_that_the_server_does_not_know(
+    authority: trustme.CA, connect: Connect, version: ssl.TLSVersion
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = version
+    foreign = pem(trustme.CA(), "a")
+    with socket.create_server(("localhost", 0)) as listener:
+        endpoint = f"https://localhost:{listener.getsockname()[1]}"
+
+        def refuse_once() -> None:
+            connection, _ = listener.accept()
+            with connection.dup() as same:
+                with suppress(ssl.SSLError):
+                    context.wrap_socket(connection, server_side=True)  # closes it
+                same.settimeout(5)
+                while same.recv(1000):  # what is unread would undo the alert
+                    pass
+
+        async with trio.open_nursery() as nursery, connect(endpoint) as transport:
+            nursery.start_soon(trio.to_thread.run_sync, refuse_once)
+            with pytest.raises(AuthenticationError, match="does not know its CA") as caught:
+                await transport.send(LIST, certificate=foreign)  # (once: again would not help)
+            assert caught.value.ce == endpoint
 
 
 def _encrypted(whole: bytes, folder: Path) -> bytes:

@@ -4,79 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from arcbackend import (
     ARCBackend,
     AuthenticationError,
-    BearerToken,
     ConfigurationError,
     JobHandle,
     JobID,
     JobOutput,
     ProtocolError,
-    StaticCredentials,
     TransportError,
 )
 from tests.wire.fake_ce import JOBS, LOG, FakeCE, Tree, file, once, raw
-from tests.wire.helpers import Serve, assert_at_rest
+from tests.wire.helpers import Open, Serve, assert_at_rest, reasons, tree
 from tests.wire.http import Seen, answer
-from tests.wire.server import Peer, Server
-
-Open = Callable[..., AbstractAsyncContextManager[tuple[ARCBackend, Server]]]
+from tests.wire.server import Peer
 
 BIG = bytes(range(256)) * 8192  # 2 MiB: several pieces
-
-
-@pytest.fixture
-def opened(serve: Serve, ca_file: Path) -> Open:
-    """A backend on a fake CE; asserts on leaving that nothing is left."""
-
-    @asynccontextmanager
-    async def make(ce: FakeCE, **settings: Any) -> AsyncIterator[tuple[ARCBackend, Server]]:
-        settings["limits"] = {"keep_free_bytes": 0, **settings.get("limits", {})}
-        settings.setdefault("retries", {"backoff": 0.001, "backoff_max": 0.01})
-        async with serve(ce.script) as server:
-            config = {"endpoint": server.endpoint, "ca_file": ca_file, **settings}
-            before = descriptors()
-            async with ARCBackend(config, StaticCredentials(BearerToken(value="t"))) as backend:
-                yield backend, server
-                assert_at_rest(backend._session._transport)
-            assert backend._session._transport._network.open == 0
-            await server.until_idle()
-            assert descriptors() == before
-
-    return make
-
-
-def descriptors() -> list[str]:
-    """The files and directories that are open."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-        except FileNotFoundError:
-            continue
-    return sorted(path for path in found if path.startswith("/") and "pytest" in path)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {
-        os.fsencode(path.relative_to(folder)).decode("latin-1"): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def reasons(output: JobOutput) -> dict[str, str]:
-    return {member.name: member.reason for member in output.refused}
 
 
 async def fetch(backend: ARCBackend, dest: Path, *jobs: str) -> list[JobOutput]:
@@ -359,6 +311,24 @@ async def test_a_broken_transfer_goes_on_where_it_stopped(opened: Open, tmp_path
         assert ranges[0] is None
         first, second = (int((value or "")[6:-1]) for value in ranges[1:])
         assert 0 < first < second < len(BIG)
+
+
+async def test_each_attempt_brings_a_transfer_on(opened: Open, tmp_path: Path) -> None:
+    """Though each breaks before as much has come as is written at once."""
+    ce = FakeCE({"job": {b"big": BIG}})
+
+    async def little(peer: Peer, seen: Seen) -> bool:
+        head, _, body = file(BIG, seen).partition(b"\r\n\r\n")
+        await peer.send(head + b"\r\n\r\n" + body[:300_000])
+        raise trio.EndOfChannel
+
+    ce.lies["/big"] = little
+    retries = {"attempts": 8, "backoff": 0.001, "backoff_max": 0.01}
+    async with opened(ce, retries=retries) as (backend, _):
+        output = await only(backend, tmp_path)
+        assert output.complete
+        assert tree(tmp_path / "job")["big"] == BIG
+        assert ce.asked[f"{JOBS}/job/session/big"] == 7
 
 
 @pytest.mark.parametrize(
@@ -653,3 +623,105 @@ async def test_a_listing_is_asked_again_in_json(opened: Open, tmp_path: Path) ->
         output = await only(backend, tmp_path)
         assert output.files == (tmp_path / "job" / "a\x01",)
         assert ce.asked[f"{JOBS}/job/session/"] == 2
+
+
+# whatever it names
+
+
+NAME_PARTS = [
+    b"..",
+    b".",
+    b"/",
+    b"\0",
+    b"%2e",
+    b"%2f",
+    b"a",
+    b"A",
+    b"\n",
+    b"\xff",
+    b"?",
+    b";",
+    b"#",
+]
+NAMES = st.one_of(
+    st.binary(min_size=1, max_size=40),
+    st.lists(st.sampled_from(NAME_PARTS), min_size=1, max_size=4).map(b"".join),
+    st.text(min_size=1, max_size=20).map(lambda text: text.encode("utf-8", "replace")),
+)
+TREES: st.SearchStrategy[Tree] = st.recursive(
+    st.dictionaries(NAMES, st.binary(max_size=20), max_size=6),
+    lambda inner: st.dictionaries(NAMES, st.binary(max_size=20) | inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def expected(left: Tree, above: str = "") -> tuple[dict[str, bytes], int]:
+    """The files that can be written, and how many entries cannot."""
+    files: dict[str, bytes] = {}
+    bad = 0
+    for name, content in left.items():
+        if name in (b".", b"..") or b"/" in name or b"\0" in name:
+            bad += 1
+        elif isinstance(content, dict):
+            below, worse = expected(content, f"{above}{name.decode('latin-1')}/")
+            files |= below
+            bad += worse
+        else:
+            files[above + name.decode("latin-1")] = content
+    return files, bad
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(left=TREES, sizes=st.booleans())
+async def test_any_names_whatever(opened: Open, tmp_path: Path, left: Tree, sizes: bool) -> None:
+    """Each name that is one arrives byte for byte; of each other it is told; nothing is outside."""
+    ce = FakeCE({"job": left}, sizes=sizes)
+    files, bad = expected(left)
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        async with opened(ce) as (backend, _):
+            output = await only(backend, Path(folder) / "dest")
+        log = output.log.name if output.log is not None else ""
+        found = tree(Path(folder))
+        assert found.pop(f"dest/job/{log}") == LOG
+        assert found == {f"dest/job/{name}": content for name, content in files.items()}
+        assert len(output.refused) == bad
+        assert output.complete is (bad == 0)
+        assert JobOutput.model_validate_json(output.model_dump_json()).refused == output.refused
+    paths = [target.split("/session/")[1] for target in ce.asked if "/session/" in target]
+    assert not [path for path in paths if {".", ".."} & set(path.split("/"))]
+
+
+# redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(
+    opened: Open, serve: Serve, tmp_path: Path, status: int
+) -> None:
+    """Nor does the token go anywhere but to the CE: the other server is one that we would trust."""
+    ce = FakeCE({"job": {b"f": b"1", b"d": {b"g": b"2"}, b"ok": b"3"}, "other": {b"f": b"4"}})
+    async with serve(ce.script) as elsewhere, opened(ce) as (backend, server):
+        for end, to in {
+            "job/session/f": f"{elsewhere.endpoint}/stolen",
+            "job/session/d": "/arex/rest/1.1/jobs/other/session/",
+            "job/diagnose/errors": f"//localhost:{elsewhere.port}/stolen",
+        }.items():
+            ce.lies[end] = raw(answer(status, reason="Moved", Location=to))
+        output = await only(backend, tmp_path)
+        assert set(reasons(output)) == {"f", "d", "the CE's log"}
+        assert all(f"HTTP {status}" in why for why in reasons(output).values())
+        assert tree(tmp_path) == {"job/ok": b"3"}
+        assert elsewhere.accepted == 0
+        assert not [target for target in ce.asked if "other" in target or "stolen" in target]
+        assert {seen.authorization for seen in server.requests} <= {"Bearer t", None}
+        ce.lies["job/session/"] = raw(answer(status, reason="Moved", Location="/arex/rest"))
+        output = await only(backend, tmp_path / "second")
+        assert f"HTTP {status}" in (output.reason or "")
+        ce.lies["diagnose/status"] = ce.lies["job/session/"]
+        with pytest.raises(ProtocolError, match=f"HTTP {status}"):
+            await only(backend, tmp_path)
+        assert elsewhere.accepted == 0

@@ -90,6 +90,31 @@ async def test_cut_answer(serve: Serve, connect: Connect, contexts: Contexts) ->
             await transport.send(LIST)
 
 
+async def test_stalled_answer(serve: Serve, connect: Connect, contexts: Contexts) -> None:
+    async with (
+        behind(serve, contexts, bytes(100_000)) as (server, proxy),
+        connect(proxy, read_timeout=0.2) as transport,
+    ):
+        proxy.stall_answer("GET", after=1000)
+        assert len((await transport.send(LIST)).body) == 100_000
+        assert len(server.requests) == len(proxy.seen) == 2
+        proxy.stall_answer("GET", after=1000, times=3)
+        with pytest.raises(TransportError, match="read timeout"):
+            await transport.send(LIST)
+
+
+async def test_dripping_answer(serve: Serve, connect: Connect, contexts: Contexts) -> None:
+    async with (
+        behind(serve, contexts, bytes(1000)) as (server, proxy),
+        connect(proxy, read_timeout=0.2) as transport,
+    ):
+        proxy.drip_answer("GET", size=50, every=0.02)
+        began = trio.current_time()
+        assert len((await transport.send(LIST)).body) == 1000
+        assert trio.current_time() - began > 0.2  # the sum of the waits, each of them short
+        assert len(server.requests) == 1
+
+
 async def test_cut(serve: Serve, connect: Connect, contexts: Contexts) -> None:
     async with behind(serve, contexts) as (_, proxy), connect(proxy) as transport:
         for _ in range(3):

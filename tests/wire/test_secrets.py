@@ -33,13 +33,19 @@ def put(body: int = 0) -> Any:
 
 def assert_clean(*texts: str) -> None:
     for text in texts:
-        for secret in (TOKEN, DELEGATED, base64.b64encode(TOKEN.encode()).decode()):
+        for secret in ("s3cr3t", "d3legated", base64.b64encode(TOKEN.encode()).decode()):
             assert secret not in text
 
 
 async def echo(peer: Peer) -> None:
     seen = await peer.request()
     await peer.send(f"{seen.authorization}\r\n\r\n".encode())
+
+
+async def echo_delegated(peer: Peer) -> None:
+    """Quoted where a message would be cut."""
+    seen = await peer.request()
+    await peer.send(b"x" * 145 + f"{seen.headers['x-token-delegation']}\r\n\r\n".encode())
 
 
 async def silent(peer: Peer) -> None:
@@ -61,7 +67,19 @@ async def reset(stream: trio.SocketStream) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [echo, silent, garbage, never_reads, "refused", "deaf", "reset", "illegal", "long", "closed"],
+    [
+        echo,
+        echo_delegated,
+        silent,
+        garbage,
+        never_reads,
+        "refused",
+        "deaf",
+        "reset",
+        "illegal",
+        "long",
+        "closed",
+    ],
     ids=lambda fault: getattr(fault, "__name__", fault),
 )
 async def test_failures(
@@ -111,7 +129,7 @@ async def test_failures(
     data = pickle.dumps(error)
     assert TOKEN.encode() not in data
     assert_clean(repr(events))
-    if fault is echo:
+    if fault in (echo, echo_delegated):
         assert "…" in str(error)  # httpcore2's own DEBUG lines do quote what such a server says
     else:
         assert_clean(caplog.text, repr([record.args for record in caplog.records]))
