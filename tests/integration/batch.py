@@ -20,6 +20,10 @@ class Batch(ABC):
     def __init__(self, run: Run) -> None:
         self._run = run
 
+    def _as_user(self, command: str) -> str:
+        """Run a command as the user whom jobs belong to."""
+        return self._run("su", "griduser", "-s", "/bin/sh", "-c", f"cd /tmp && {command}")
+
     @abstractmethod
     def jobs(self) -> dict[str, dict[str, str]]:
         """ARC's short id → the fields that the batch system has of the job."""
@@ -27,6 +31,18 @@ class Batch(ABC):
     @abstractmethod
     def closed(self) -> AbstractContextManager[None]:
         """Start no job meanwhile."""
+
+    @abstractmethod
+    def foreign(self, cpus: int) -> AbstractContextManager[None]:
+        """Run a job meanwhile that has not come through the CE."""
+
+    @abstractmethod
+    def cancel(self, id_: str) -> None:
+        """Remove a job, waiting or running, as an administrator."""
+
+    @abstractmethod
+    def end_time(self, id_: str) -> None:
+        """Let the time limit of a running job that has one be over within half a minute."""
 
     @abstractmethod
     def suspend(self, id_: str) -> None:
@@ -63,6 +79,35 @@ class Slurm(Batch):
             yield
         finally:
             self._run("scontrol", "update", "partitionname=main", "state=UP")
+
+    @contextmanager
+    def foreign(self, cpus: int) -> Iterator[None]:
+        flags = f"--partition=main --cpus-per-task={cpus} --mem=10 --output=/dev/null"
+        number = self._as_user(f"sbatch --parsable {flags} --wrap 'sleep 600'").strip()
+        try:
+            yield
+        finally:
+            self._run("scancel", number)
+
+    def cancel(self, id_: str) -> None:
+        self._run("scancel", self.jobs()[id_]["JobId"])
+
+    def end_time(self, id_: str) -> None:
+        # Slurm rounds limits to minutes, and looks at them every 30 seconds.
+        self._run("scontrol", "update", f"jobid={self.jobs()[id_]['JobId']}", "endtime=now")
+
+    @contextmanager
+    def inactive(self, queue: str) -> Iterator[None]:
+        """Take no job for this queue meanwhile; A-REX tries for twenty seconds."""
+        self._run("scontrol", "update", f"partitionname={queue}", "state=INACTIVE")
+        try:
+            yield
+        finally:
+            self._run("scontrol", "update", f"partitionname={queue}", "state=UP")
+
+    def fail_node(self) -> None:
+        """Lose the node with all that runs on it; it comes back by itself."""
+        self._run("scontrol", "update", "nodename=stack", "state=DOWN", "reason=test")
 
     def suspend(self, id_: str) -> None:
         self._control("suspend", id_)
@@ -101,6 +146,23 @@ class Condor(Batch):
         finally:
             self._run("rm", self.LIMIT)
             self._run("condor_reconfig", "-schedd")
+
+    @contextmanager
+    def foreign(self, cpus: int) -> Iterator[None]:
+        lines = ["executable=/bin/sleep", "arguments=600", f"request_cpus={cpus}"]
+        lines += ["request_memory=10", "queue"]
+        asked = "".join(f"{line}\\n" for line in lines)
+        cluster = self._as_user(f"printf '{asked}' | condor_submit -terse").split(".")[0]
+        try:
+            yield
+        finally:
+            self._run("condor_rm", cluster)
+
+    def cancel(self, id_: str) -> None:
+        self._control("condor_rm", id_)
+
+    def end_time(self, id_: str) -> None:
+        """The limit is kept to the second, and seen every two seconds."""
 
     def suspend(self, id_: str) -> None:
         self._control("condor_suspend", id_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -10,12 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import trio
 import yaml
 
-from arcbackend import ARCBackend, ARCConfig, BearerToken, StaticCredentials
+from arcbackend import (
+    ARCBackend,
+    ARCConfig,
+    BearerToken,
+    CredentialSet,
+    StaticCredentials,
+    X509Proxy,
+)
 from tests.integration.batch import BY_STACK
 
 HERE = Path(__file__).parent
@@ -34,7 +42,7 @@ class Instance:
     stack: str
     version: str
     config: str
-    markers: tuple[str, ...] = ()
+    markers: frozenset[str] = frozenset()
 
     @property
     def id(self) -> str:
@@ -44,8 +52,11 @@ class Instance:
 def manifest() -> list[Instance]:
     """Every instance that stacks.yml names."""
     document = yaml.safe_load((HERE / "stacks.yml").read_text())
+    of_configuration = document["configurations"]
     return [
-        Instance(stack["id"], version, config, tuple(stack.get("markers", ())))
+        Instance(
+            stack["id"], version, config, frozenset(stack["markers"] + of_configuration[config])
+        )
         for stack in document["stacks"]
         for version in stack["versions"]
         for config in stack["configurations"]
@@ -69,6 +80,7 @@ class RealCE:
     Attributes:
         session_directory: of all jobs, as seen from inside.
         control_directory: A-REX's own records, as seen from inside.
+        auth: what the configuration lets in, in the words of `ARCConfig.auth`.
         queue: the first of the CE's queues, which jobs go to unless they say otherwise.
         batch: the batch system behind it.
     """
@@ -80,10 +92,12 @@ class RealCE:
         self.instance = instance
         self.endpoint: str = description["endpoint"]
         self.arc_version: str = description["arc_version"]
+        self.auth: str = description["auth"]
         self.ca_file = Path(description["ca_file"])
         self.queue: str = description["queue"]
         self.batch = BY_STACK[instance.stack](self.run)
         self._flags = ("--version", instance.version, "--config", instance.config)
+        self._proxies: dict[tuple[str, float], bytes] = {}
 
     @classmethod
     def start(cls, instance: Instance) -> RealCE:
@@ -111,8 +125,15 @@ class RealCE:
         return self._stack("exec", "--", *command).stdout.decode()
 
     def publish(self) -> None:
-        """Run the information provider, which the CE does once a minute by itself."""
-        self.run("/usr/share/arc/CEinfo.pl", "--splitjobs", "--config", "/run/arched-arex.cfg")
+        """Run the information provider, which the CE does once a minute by itself.
+
+        It writes the jobs' documents; its output is the CE's own, which A-REX writes.
+        """
+        script = (
+            'cd "$1" && new=$(mktemp info.XXXXXX) && /usr/share/arc/CEinfo.pl --splitjobs '
+            '--config /run/arched-arex.cfg >"$new" && mv "$new" info.xml'
+        )
+        self.run("sh", "-c", script, "sh", self.control_directory)
 
     def kill_daemon(self, name: str, signal: str = "KILL") -> None:
         self._stack("kill-daemon", name, "--signal", signal)
@@ -149,28 +170,95 @@ class RealCE:
         audience: str | None = None,
     ) -> str:
         """A fresh token."""
+        flags = [flag for scope in scopes or () for flag in ("--scope", scope)]
+        if audience is not None:
+            flags += ["--audience", audience]
+        made = self._made("token", "--subject", subject, f"--lifetime={lifetime}", *flags)
+        return made.decode()
+
+    def proxy(
+        self,
+        user: str = "test-user",
+        lifetime: float = 36_000,
+        *,
+        limited: bool = False,
+        key: Literal["rsa", "ec"] = "rsa",
+        bits: int | None = None,
+        depth: int = 1,
+        path_length: int | None = None,
+        listed: bool = True,
+        foreign_ca: bool = False,
+    ) -> bytes:
+        """A fresh proxy of a fresh user certificate; what is what: stacks/stacklib/proxies.py."""
+        flags = [f"--lifetime={lifetime}", "--user", user, "--key", key, "--depth", str(depth)]
+        if bits is not None:
+            flags += ["--bits", str(bits)]
+        if path_length is not None:
+            flags += ["--path-length", str(path_length)]
+        chosen = {"--limited": limited, "--unlisted": not listed, "--foreign-ca": foreign_ca}
+        return self._made("proxy", *flags, *(flag for flag, wanted in chosen.items() if wanted))
+
+    def _made(self, command: str, *flags: str) -> bytes:
+        """What a command of the stack writes into a file."""
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "token"
-            flags = [flag for scope in scopes or () for flag in ("--scope", scope)]
-            if audience is not None:
-                flags += ["--audience", audience]
-            self._stack(
-                "token", "--out", str(out), "--subject", subject, f"--lifetime={lifetime}", *flags
-            )
-            return out.read_text()
+            out = Path(folder) / command
+            self._stack(command, "--out", str(out), *flags)
+            return out.read_bytes()
+
+    def credentials(
+        self, user: str = "test-user", *, lifetime: float = 36_000, token: str | None = None
+    ) -> CredentialSet:
+        """What a user needs in this configuration: a fresh token, a proxy that is made once.
+
+        Args:
+            user: whose; the same in each kind.
+            lifetime: of each, in seconds.
+            token: instead of the fresh token; only where one is let in.
+        """
+        kinds, key = self.auth.split("+"), (user, lifetime)
+        assert token is None or "token" in kinds, f"no token in configuration {self.auth}"
+        if "proxy" in kinds and key not in self._proxies:
+            self._proxies[key] = self.proxy(user, lifetime)
+        token = token or (self.token(user, lifetime=lifetime) if "token" in kinds else None)
+        return CredentialSet(
+            token=BearerToken(value=token) if token else None,
+            proxy=X509Proxy(pem=self._proxies[key]) if "proxy" in kinds else None,
+        )
 
     def config(self, **settings: Any) -> ARCConfig:
         return ARCConfig.from_dict(
-            {"endpoint": self.endpoint, "ca_file": self.ca_file, "queue": self.queue, **settings}
+            {
+                "endpoint": self.endpoint,
+                "ca_file": self.ca_file,
+                "auth": self.auth,
+                "queue": self.queue,
+                **settings,
+            }
         )
 
-    def backend(self, token: str | None = None, **settings: Any) -> ARCBackend:
-        credentials = StaticCredentials(BearerToken(value=token or self.token()))
-        return ARCBackend(self.config(**settings), credentials)
+    def backend(self, credentials: CredentialSet | None = None, **settings: Any) -> ARCBackend:
+        """A backend with these credentials; None: those of the user whom most tests are."""
+        provider = StaticCredentials(credentials or self.credentials())
+        return ARCBackend(self.config(**settings), provider)
 
     def batch_jobs(self) -> dict[str, dict[str, str]]:
         """ARC's short id → the fields that the batch system has of the job."""
         return self.batch.jobs()
+
+
+def in_files(credentials: CredentialSet, folder: Path) -> dict[str, str]:
+    """Write them into files, for another process; tells which, in `FileCredentials`' words."""
+    contents: dict[str, bytes] = {}
+    if credentials.token is not None:
+        contents["token_file"] = credentials.token.value.get_secret_value().encode()
+    if credentials.proxy is not None:
+        contents["proxy_file"] = credentials.proxy.pem.get_secret_value()
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).touch(0o600)
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (0, 0))  # what is new may still be being written
+    return {name: str(folder / name) for name in contents}
 
 
 async def eventually(what: Callable[[], Any], within: float = 180.0, every: float = 1.0) -> Any:

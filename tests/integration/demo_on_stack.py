@@ -20,6 +20,7 @@ from tests.integration.ce import (
     Instance,
     RealCE,
     call_stack,
+    in_files,
     manifest,
 )
 
@@ -35,13 +36,10 @@ def say(text: str) -> None:
 
 def run_demo(ce: RealCE, folder: Path) -> int:
     """Run it as a user would; tells its exit code."""
-    token_file = folder / "token"
-    token_file.touch(mode=0o600)
-    token_file.write_text(ce.token())
     options = {
         "--endpoint": ce.endpoint,
         "--ca-file": str(ce.ca_file),
-        "--token-file": str(token_file),
+        "--token-file": in_files(ce.credentials(), folder)["token_file"],
         "--queue": QUEUE,
     }
     command = [sys.executable, str(DEMO), *(word for pair in options.items() for word in pair)]

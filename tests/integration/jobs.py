@@ -84,6 +84,13 @@ async def published(
             await trio.sleep(0.5)
 
 
+def first_delegation(ce: RealCE) -> dict[str, int]:
+    """The requests that come before the first jobs of an identity that has none."""
+    if "proxy" not in ce.auth:
+        return {}
+    return {"delegations.list": 1, "delegations.new": 1, "delegations.put": 1}
+
+
 @contextmanager
 def counted_requests() -> Iterator[Counter[str]]:
     """Count the requests that are sent, by operation."""

@@ -13,7 +13,7 @@ from arcbackend.models import Submission
 from tests.integration.ce import RealCE
 from tests.integration.jobs import SLEEP, counted_requests, killed, local, over
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.once]
 
 DUMP = """\
 #!/bin/sh

@@ -23,17 +23,20 @@ from tests.integration.jobs import TRUE, counted_requests, over
 pytestmark = pytest.mark.slurm
 
 
-class Changing:
-    """A provider whose token the test changes."""
+def token(value: str) -> CredentialSet:
+    return CredentialSet(token=BearerToken(value=value))
 
-    def __init__(self, *tokens: str) -> None:
-        self.tokens = list(tokens)
+
+class Changing:
+    """A provider whose credentials the test changes; of several, it gives each once."""
+
+    def __init__(self, *held: CredentialSet) -> None:
+        self.held = list(held)
         self.asked: list[frozenset[str]] = []
 
     async def get(self, requirements: CredentialRequirements) -> CredentialSet:
         self.asked.append(requirements.scopes)
-        token = self.tokens.pop(0) if len(self.tokens) > 1 else self.tokens[0]
-        return CredentialSet(token=BearerToken(value=token))
+        return self.held.pop(0) if len(self.held) > 1 else self.held[0]
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,13 +56,14 @@ def _bad(ce: RealCE, kind: str) -> str:
     return "garbage" if kind == "garbage" else ce.token().rsplit(".", 1)[0] + ".c2lnbmF0dXJl"
 
 
+@pytest.mark.token
 @pytest.mark.parametrize("kind", ["garbage", "unsigned", "expired"])
 async def test_a_bad_token_is_one_request_and_a_good_one_works_at_once(
     ce: RealCE, kind: str
 ) -> None:
     """The CE spoils the connection of a refused token: the good one must not meet it."""
-    provider = Changing(_bad(ce, kind))
-    async with ARCBackend(ce.config(concurrency=1), provider) as backend:
+    provider = Changing(token(_bad(ce, kind)))
+    async with ARCBackend(ce.config(auth="token", concurrency=1), provider) as backend:
         unknown = JobID(f"{ce.endpoint}/arex/rest/1.0/jobs/nosuchjob")
         with counted_requests() as requests, pytest.raises(AuthenticationError) as caught:
             await backend.submit(TRUE)
@@ -68,20 +72,24 @@ async def test_a_bad_token_is_one_request_and_a_good_one_works_at_once(
         assert caught.value.operation == "jobs.new"
         assert caught.value.missing_scope is False
         assert "garbage" not in str(caught.value)
-        provider.tokens = [ce.token()]
+        provider.held = [token(ce.token())]
         assert await backend.status([unknown]) == {unknown: JobStatus.UNKNOWN}
 
 
+@pytest.mark.token
 async def test_no_token_sends_nothing(ce: RealCE) -> None:
-    async with ARCBackend(ce.config(rest_version="1.1"), Changing("")) as backend:
+    config = ce.config(auth="token", rest_version="1.1")
+    async with ARCBackend(config, Changing(token(""))) as backend:
         with counted_requests() as requests, pytest.raises(AuthenticationError):
             await backend.submit(TRUE)
         assert requests == Counter()
 
 
+@pytest.mark.token
 async def test_a_token_that_is_refused_is_replaced_within_the_call(ce: RealCE) -> None:
-    provider = Changing(ce.token(lifetime=-60).rsplit(".", 1)[0] + ".eA", ce.token())
-    async with ARCBackend(ce.config(), provider) as backend:
+    bad = ce.token(lifetime=-60).rsplit(".", 1)[0] + ".eA"
+    provider = Changing(token(bad), token(ce.token()))
+    async with ARCBackend(ce.config(auth="token"), provider) as backend:
         with counted_requests() as requests:
             submission = await backend.submit(TRUE)
         assert requests == Counter({"versions": 1, "jobs.new": 2})
@@ -90,12 +98,15 @@ async def test_a_token_that_is_refused_is_replaced_within_the_call(ce: RealCE) -
         await backend.purge(submission.handles)
 
 
+@pytest.mark.token
 async def test_each_operation_needs_its_scope_and_names_it(ce: RealCE) -> None:
     """Tokens with exactly the scopes of one operation; the error names the one that is lacking."""
     async with (
-        ce.backend(ce.token(scopes=["compute.create"])) as creating,
-        ce.backend(ce.token(scopes=["compute.read"])) as reading,
-        ce.backend(ce.token(scopes=["compute.read", "compute.cancel"])) as cancelling,
+        ce.backend(token(ce.token(scopes=["compute.create"])), auth="token") as creating,
+        ce.backend(token(ce.token(scopes=["compute.read"])), auth="token") as reading,
+        ce.backend(
+            token(ce.token(scopes=["compute.read", "compute.cancel"])), auth="token"
+        ) as cancelling,
     ):
         (handle,) = (await creating.submit(TRUE)).handles
         for call in (creating.status, creating.kill, creating.purge):
@@ -115,8 +126,8 @@ async def test_each_operation_needs_its_scope_and_names_it(ce: RealCE) -> None:
 async def test_two_users_in_one_process_never_see_each_others_jobs(ce: RealCE) -> None:
     """A-REX gives all requests on a connection to whom its first one belonged."""
     async with (
-        ce.backend(ce.token(subject="test-user")) as one,
-        ce.backend(ce.token(subject="other-user")) as other,
+        ce.backend(ce.credentials("test-user")) as one,
+        ce.backend(ce.credentials("other-user")) as other,
     ):
         for _ in range(3):
             (mine,) = (await one.submit(TRUE)).handles
@@ -131,14 +142,14 @@ async def test_two_users_in_one_process_never_see_each_others_jobs(ce: RealCE) -
             await other.purge([theirs])
 
 
-async def test_one_backend_whose_token_changes_user_changes_connection(ce: RealCE) -> None:
-    provider = Changing(ce.token(subject="test-user"))
+async def test_one_backend_whose_user_changes_changes_connection(ce: RealCE) -> None:
+    provider = Changing(ce.credentials("test-user"))
     config = ce.config(concurrency=1, freshness_margin=80_000)  # so that each call asks anew
     async with ARCBackend(config, provider) as backend:
         (mine,) = (await backend.submit(TRUE)).handles
         await over(backend, [mine])
-        provider.tokens = [ce.token(subject="other-user")]
+        provider.held = [ce.credentials("other-user")]
         assert (await backend.status([mine]))[mine.id] is JobStatus.UNKNOWN
-        provider.tokens = [ce.token(subject="test-user")]
+        provider.held = [ce.credentials("test-user")]
         assert (await backend.status([mine]))[mine.id] is JobStatus.DONE
         await backend.purge([mine])

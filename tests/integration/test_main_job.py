@@ -28,7 +28,7 @@ from arcbackend import (
     SubmissionSpec,
 )
 from tests.integration import jobs
-from tests.integration.ce import RealCE, eventually
+from tests.integration.ce import RealCE, eventually, in_files
 from tests.integration.jobs import SLEEP, TRUE, gone, local, over, until
 
 
@@ -300,10 +300,10 @@ async def test_purge_tells_the_truth_where_the_ce_does_not(ce: RealCE) -> None:
 OTHER_PROCESS = """
 import json, sys, trio
 from arcbackend import *
-config, token, handle = json.load(sys.stdin)
+config, files, handle = json.load(sys.stdin)
 async def main():
     handle_ = JobHandle.model_validate(handle)
-    async with ARCBackend(config, StaticCredentials(BearerToken(value=token))) as backend:
+    async with ARCBackend(config, FileCredentials(**files)) as backend:
         said = [(await backend.status([job]))[handle_.id] for job in (handle_, handle_.id)]
         killed = (await backend.kill([handle_.id.rsplit("/", 1)[-1]]))[handle_.id]
     print(json.dumps([said, killed.ok]))
@@ -312,13 +312,13 @@ trio.run(main)
 
 
 @pytest.mark.slurm
-async def test_a_handle_drives_every_verb_from_another_process(ce: RealCE) -> None:
-    token = ce.token()
-    async with ce.backend(token) as backend:
+async def test_a_handle_drives_every_verb_from_another_process(ce: RealCE, tmp_path: Path) -> None:
+    credentials = ce.credentials()
+    async with ce.backend(credentials) as backend:
         (handle,) = (await backend.submit(SLEEP)).handles
         given = [
-            {"endpoint": ce.endpoint, "ca_file": str(ce.ca_file)},
-            token,
+            {"endpoint": ce.endpoint, "ca_file": str(ce.ca_file), "auth": ce.auth},
+            in_files(credentials, tmp_path),
             json.loads(handle.model_dump_json()),
         ]
         assert JobHandle.model_validate_json(handle.model_dump_json()) == handle

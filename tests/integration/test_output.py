@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -59,9 +60,21 @@ def reasons(output: JobOutput) -> dict[str, str]:
 
 
 def state_of(ce: RealCE, job: JobHandle) -> str:
-    """What is in the session directory, with sizes, times and modes."""
+    """The session directory and A-REX's own record of the job, with sizes, times and modes.
+
+    Without the document that the information provider writes whenever it likes.
+    """
     session = f"{ce.session_directory}/{local(job)}"
-    return ce.run("find", session, "-printf", "%p %s %T@ %m %y\\n")
+    record = re.sub("...", r"\g<0>/", local(job)).rstrip("/")  # jobs/<three by three>/
+    state = ce.run(
+        *("find", session, f"{ce.control_directory}/jobs/{record}"),
+        f"{ce.control_directory}/finished/{local(job)}.status",
+        *("(", "-path", f"{session}*", "-o", "-type", "f", "!", "-name", "xml", ")"),
+        *("-printf", "%p %s %T@ %m %y\\n"),
+    )
+    assert f"{record}/local " in state
+    assert ".status " in state
+    return state
 
 
 @contextmanager
@@ -273,6 +286,7 @@ async def test_deep_and_long_trees(ce: RealCE, tmp_path: Path) -> None:
         await backend.purge([handle])
 
 
+@pytest.mark.once
 async def test_ten_thousand_members_beside_small_jobs(ce: RealCE, tmp_path: Path) -> None:
     count, small = 10_000, 30
     script = f"i=0; while [ $i -lt {count} ]; do echo $i > f$i; i=$((i+1)); done"

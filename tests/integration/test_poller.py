@@ -20,6 +20,7 @@ from arcbackend import (
     ARCBackend,
     CEBack,
     CEUnreachable,
+    FetchProgress,
     JobEvent,
     JobHandle,
     JobStatus,
@@ -32,7 +33,7 @@ from arcbackend import (
     SubmissionSpec,
     merge,
 )
-from tests.integration.ce import RealCE, eventually, manifest
+from tests.integration.ce import RealCE, eventually, in_files
 from tests.integration.jobs import SLEEP, TRUE, gone, killed, local, over
 from tests.integration.polled import Heard, ends, polled
 from tests.integration.proxied import behind_proxy
@@ -369,10 +370,10 @@ async def test_daemons_that_die_under_a_poller_lose_no_job(ce: RealCE) -> None:
 CONSUMER = """
 import json, os, sys, trio
 from arcbackend import *
-config, token, handles, events_file, snapshot_file = json.load(sys.stdin)
+config, files, handles, events_file, snapshot_file = json.load(sys.stdin)
 async def main():
     config_ = ARCConfig.from_dict(config)
-    credentials = StaticCredentials(BearerToken(value=token))
+    credentials = FileCredentials(**files)
     async with ARCBackend(config_, credentials) as backend, backend.poller() as poller:
         events, snapshot = poller.events(), None
         poller.track([JobHandle.model_validate(handle) for handle in handles])
@@ -396,7 +397,7 @@ async def test_a_consumer_that_is_killed_goes_on_from_its_snapshot(
 ) -> None:
     """Nothing that happens before, meanwhile and after is lost or told twice."""
     events_file, snapshot_file = tmp_path / "events", tmp_path / "snapshot"
-    token = ce.token()
+    credentials = ce.credentials()
     policy = Policy.from_dict({"name": "quick to lose", "lost": {"looks": 2, "after": 3}})
 
     def stored() -> PollerSnapshot | None:
@@ -408,14 +409,14 @@ async def test_a_consumer_that_is_killed_goes_on_from_its_snapshot(
         snapshot = stored()
         return sum(job.state == state for job in snapshot.jobs) if snapshot else 0
 
-    async with ce.backend(token, polling=FAST) as backend:
+    async with ce.backend(credentials, polling=FAST) as backend:
         early = (await backend.submit(TRUE, count=3)).handles
         short = (await backend.submit(sleeping(25), count=2)).handles
         lasting = (await backend.submit(SLEEP, count=3)).handles
         handles = [*early, *short, *lasting]
         given = [
-            {"endpoint": ce.endpoint, "ca_file": str(ce.ca_file), "polling": FAST},
-            token,
+            ce.config(polling=FAST).model_dump(mode="json", exclude_defaults=True),
+            in_files(credentials, tmp_path),
             [handle.model_dump(mode="json") for handle in handles],
             str(events_file),
             str(snapshot_file),
@@ -465,14 +466,14 @@ async def test_a_consumer_that_is_killed_goes_on_from_its_snapshot(
 
 
 async def test_two_ces_in_one_stream(ce: RealCE, tmp_path: Path) -> None:
-    """The second is another that runs here, or the same at another address; its line is cut."""
-    others = [RealCE.running(other) for other in manifest() if other != ce.instance]
-    other = next((other for other in others if other is not None), ce)
-    print(f"the second: {other.instance.id}")
+    """The second is the same at another address, whose line is cut.
+
+    (Another instance that runs here is another test's.)
+    """
     heard = Heard()
     async with (
         ce.backend(polling=FAST) as here,
-        behind_proxy(other, other.token(), tmp_path, polling=FAST, retries={"attempts": 1}) as (
+        behind_proxy(ce, ce.credentials(), tmp_path, polling=FAST, retries={"attempts": 1}) as (
             there,
             proxy,
         ),
@@ -503,6 +504,7 @@ async def test_two_ces_in_one_stream(ce: RealCE, tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.once
 async def test_the_example_goes_on_after_an_interrupt(ce: RealCE, tmp_path: Path) -> None:
     """examples/poller.py, as a user runs it: Ctrl-C, and the same command again."""
     token_file, state = tmp_path / "token", tmp_path / "state.json"
@@ -551,9 +553,12 @@ async def test_outputs_are_fetched_when_the_policy_says_so(ce: RealCE, tmp_path:
         one, other = handles
         poller.track(handles)
         await running(heard, handles, ce)
-        refused = (await poller.fetch_output([one], tmp_path))[one.id]
+        progress: list[FetchProgress] = []
+        tell = progress.append
+        refused = (await poller.fetch_output([one], tmp_path, progress=tell))[one.id]
         assert refused.reason == "the job is not over (RUNNING): its outputs are not complete"
         assert (refused.directory, os.listdir(tmp_path)) == (None, [])
+        assert progress == []
 
         poller.set_policy(Policy.from_dict({"output": {"needs": "batch"}}))
         early = (await poller.fetch_output([one], tmp_path))[one.id]
@@ -561,15 +566,17 @@ async def test_outputs_are_fetched_when_the_policy_says_so(ce: RealCE, tmp_path:
         assert (early.stdout.read_text(), early.complete) == ("begun\n", False)
 
         await heard.until(lambda: heard.are(handles, "finished"))
-        outputs = await poller.fetch_output([other, one], tmp_path)
+        outputs = await poller.fetch_output([other, one], tmp_path, progress=tell)
         assert list(outputs) == [other.id, one.id]
         for output in outputs.values():
             assert output.stdout is not None
             assert (output.stdout.read_text(), output.complete) == ("begun\ndone\n", True)
+        assert {now.job: now.output for now in progress if now.what == "done"} == outputs
         await heard.until(lambda: heard.of(one)[-1].outcome == OpOutcome(ok=True))
         told = [event for event in heard.of(one) if event.seen_by is SeenBy.FETCH]
         assert [event.outcome.ok for event in told if event.outcome] == [False, True, True]
         assert {outcome.ok for outcome in (await poller.purge(handles)).values()} == {True}
+        await gone(backend, [one])
         (gone_,) = (await poller.fetch_output([one], tmp_path / "later")).values()
         assert gone_.directory is None
         assert gone_.reason

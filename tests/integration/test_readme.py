@@ -12,7 +12,7 @@ import pytest
 from tests.integration.ce import RealCE
 from tests.packaging.readme import example
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.once]
 
 
 def test_the_example_runs(ce: RealCE, tmp_path: Path) -> None:

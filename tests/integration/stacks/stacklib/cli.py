@@ -63,6 +63,19 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--audience", default="arc")
     token.set_defaults(run=_token)
 
+    proxy = _instance_command(commands, "proxy", "write a fresh X.509 proxy to a file")
+    proxy.add_argument("--out", type=Path, required=True, help="only its owner can read it")
+    proxy.add_argument("--user", default="test-user", help="the end of the subject")
+    proxy.add_argument("--lifetime", type=float, default=3600, metavar="SECONDS")
+    proxy.add_argument("--limited", action="store_true", help="as Globus' limited proxies")
+    proxy.add_argument("--key", choices=["rsa", "ec"], default="rsa")
+    proxy.add_argument("--bits", type=int, help="size of the key (default: 2048; ec: 256)")
+    proxy.add_argument("--depth", type=int, default=1, help="proxies of proxies (default: 1)")
+    proxy.add_argument("--path-length", type=int, help="how many more may follow (default: any)")
+    proxy.add_argument("--unlisted", action="store_true", help="of a subject the CE lets not in")
+    proxy.add_argument("--foreign-ca", action="store_true", help="of a CA the CE does not know")
+    proxy.set_defaults(run=_proxy)
+
     kill = _instance_command(commands, "kill-daemon", "send a signal to one daemon")
     kill.add_argument("daemon")
     kill.add_argument("--signal", default="KILL")
@@ -138,13 +151,31 @@ def _exec(options: argparse.Namespace) -> int:
 
 
 def _token(options: argparse.Namespace) -> int:
-    from . import tokens  # noqa: PLC0415
+    from . import private, tokens  # noqa: PLC0415
 
     scopes = tokens.ALL_SCOPES if options.scope is None else options.scope
     token = tokens.mint(
         _instance(options), options.subject, scopes, options.lifetime, options.audience
     )
-    tokens.write(token, options.out)
+    private.write(token, options.out)
+    return 0
+
+
+def _proxy(options: argparse.Namespace) -> int:
+    from . import private, proxies  # noqa: PLC0415
+
+    request = proxies.ProxyRequest(
+        user=options.user,
+        lifetime=options.lifetime,
+        limited=options.limited,
+        key=options.key,
+        bits=options.bits,
+        depth=options.depth,
+        path_length=options.path_length,
+        listed=not options.unlisted,
+        foreign_ca=options.foreign_ca,
+    )
+    private.write(proxies.make(_instance(options), request), options.out)
     return 0
 
 

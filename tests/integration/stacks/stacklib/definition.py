@@ -82,6 +82,13 @@ class Definition:
             raise StackError(f"{self.id} has no configuration {name!r}. Configurations: {known}")
         return found
 
+    def auth(self, configuration: str) -> str:
+        """Return what a configuration lets in: `token`, `proxy`, or `token+proxy`."""
+        for folder in reversed(self.configuration(configuration)):
+            if (path := folder / "client.toml").is_file():
+                return str(_read(path)["auth"])
+        raise StackError(f"configuration {configuration!r} has no client.toml")
+
     def check_daemon(self, name: str) -> None:
         """Raise unless the stack has a daemon of this name."""
         if name not in self.daemons:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import namespace, ports, tokens
+from . import namespace, ports, private, proxies, tokens
 from .definition import Definition, render
 from .errors import StackError
 from .host import require_programs, unmount_below
@@ -95,11 +95,8 @@ class _Start:
         endpoint = f"https://localhost:{chosen['rest']}"
         self._write_files(chosen)
         process = namespace.launch(self.instance, self.rootfs.path)
-        Readiness(self.instance, endpoint, deadline).wait()
-        for name, subject in (("token", SUBJECT), ("token-other", OTHER_SUBJECT)):
-            token = tokens.mint(self.instance, subject, tokens.ALL_SCOPES, lifetime=_DAY)
-            tokens.write(token, self.instance.credentials / name)
-        description = self._describe(endpoint, process.pid, chosen)
+        Readiness(self.instance, endpoint, self.kinds, deadline).wait()
+        description = self._describe(endpoint, process.pid, chosen, self._write_credentials())
         self._write_client(description)
         partial = self.instance.document.with_suffix(".partial")
         partial.write_text(json.dumps(description, indent=2) + "\n")
@@ -117,12 +114,36 @@ class _Start:
         for source in (*sources, *(folder / "ce" for folder in self.configuration)):
             render(source, files, values)
 
-    def _describe(self, endpoint: str, pid: int, chosen: dict[str, int]) -> dict[str, Any]:
+    @property
+    def kinds(self) -> list[str]:
+        """Return which credentials the configuration lets in."""
+        return self.definition.auth(self.instance.config).split("+")
+
+    def _write_credentials(self) -> dict[str, str]:
+        """Write credentials of two users for each kind that is let in, and say where they are."""
+        files = {}
+        for suffix, user in (("", SUBJECT), ("-other", OTHER_SUBJECT)):
+            contents = {}
+            if "token" in self.kinds:
+                contents["token"] = tokens.mint(self.instance, user, tokens.ALL_SCOPES, _DAY)
+            if "proxy" in self.kinds:
+                request = proxies.ProxyRequest(user, _DAY)
+                contents["proxy"] = proxies.make(self.instance, request)
+            for kind, content in contents.items():
+                path = self.instance.credentials / f"{kind}{suffix}"
+                private.write(content, path)
+                files[f"{kind}{suffix.replace('-', '_')}_file"] = str(path)
+        return files
+
+    def _describe(
+        self, endpoint: str, pid: int, chosen: dict[str, int], credential_files: dict[str, str]
+    ) -> dict[str, Any]:
         instance, spool = self.instance, self.instance.state / "spool"
         return {
             "stack": instance.stack,
             "version": instance.version,
             "config": instance.config,
+            "auth": self.definition.auth(instance.config),
             "arc_version": self.rootfs.arc_version(),
             "suite": self.definition.suite(instance.version),
             "endpoint": endpoint,
@@ -132,8 +153,7 @@ class _Start:
             "credentials": str(instance.credentials),
             "ca_file": str(instance.credentials / "ca.pem"),
             "ca_dir": str(instance.credentials / "certificates"),
-            "token_file": str(instance.credentials / "token"),
-            "token_other_file": str(instance.credentials / "token-other"),
+            **credential_files,
             "subject": SUBJECT,
             "other_subject": OTHER_SUBJECT,
             "issuer": tokens.issuer(instance),

@@ -122,12 +122,12 @@ def enter_command(instance: Instance, command: list[str]) -> list[str]:
 
 
 def run_inside(
-    instance: Instance, command: list[str], timeout: float = 30
+    instance: Instance, command: list[str], timeout: float = 30, input_: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a command inside and return what it printed, whatever its exit code."""
     return subprocess.run(
         enter_command(instance, command),
-        stdin=subprocess.DEVNULL,
+        input=input_,
         capture_output=True,
         text=True,
         errors="replace",

@@ -3,11 +3,9 @@
 import base64
 import hashlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from .definition import Definition
@@ -46,15 +44,6 @@ def mint(
 def issuer(instance: Instance) -> str:
     """Return the issuer that the CE trusts."""
     return str(_read(instance, "issuer.json")["issuer"])
-
-
-def write(token: str, path: Path) -> None:
-    """Write a token that only its owner can read, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token)
-    partial.replace(path)
 
 
 def _scope(instance: Instance, scopes: list[str]) -> str | list[str]:
