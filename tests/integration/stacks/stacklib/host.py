@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .errors import CannotRunHereError, StackError
+from .instance import cache_folder, locked
 
 # program → the Debian package that has it
 _TO_RUN = {"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount"}
@@ -28,8 +29,11 @@ def require_programs(*, for_building: bool) -> None:
     require_root()
     missing = _missing_packages(for_building)
     if missing and shutil.which("apt-get"):
-        _install(missing)
-        missing = _missing_packages(for_building)
+        # One at a time: stacks are started side by side, and apt does not wait for another.
+        with locked(cache_folder() / "packages.lock"):
+            if missing := _missing_packages(for_building):
+                _install(missing)
+                missing = _missing_packages(for_building)
     if missing:
         raise CannotRunHereError(
             f"cannot run here: packages are missing; as root: apt-get install {' '.join(missing)}"
