@@ -49,10 +49,10 @@ async def test_jobs_that_run_and_wait(ce: RealCE) -> None:
         await until(running=0, waiting=0)
         with ce.batch.foreign(cpus=2):
             handles = (await backend.submit(LARGE, 5)).handles
-            counts = await until(ce_running=2, ce_waiting=3)
+            # HTCondor's plug-in counts CPUs instead of the queue's jobs, and some seconds late.
+            running = 3 if ce.instance.stack == "arc-slurm" else 8
+            counts = await until(ce_running=2, ce_waiting=3, running=running)
             print(counts)
-            # HTCondor's plug-in counts CPUs where it should count the queue's jobs.
-            assert counts.running == (3 if ce.instance.stack == "arc-slurm" else 8)
             assert counts.waiting == 3
             assert counts.queue == ce.queue
             assert [(one.queue, one.vo) for one in counts.shares] == [(ce.queue, None)]
