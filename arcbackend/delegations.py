@@ -24,6 +24,7 @@ from arcbackend.errors import (
     ProtocolError,
     TransportError,
 )
+from arcbackend.moments import utc_now
 from arcbackend.protocol.delegation import (
     Delegating,
     converse,
@@ -55,10 +56,6 @@ _SHORTEST_WAIT = 5.0
 _PAST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class Renewed:
     """A delegation that has got a new proxy.
@@ -82,7 +79,7 @@ class Delegations:
     """
 
     def __init__(
-        self, session: Session, config: ARCConfig, now: Callable[[], datetime] = _utc_now
+        self, session: Session, config: ARCConfig, now: Callable[[], datetime] = utc_now
     ) -> None:
         self._session = session
         self._now = now

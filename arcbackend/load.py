@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from arcbackend.counts import JobCounts, ShareCounts
 from arcbackend.errors import ConfigurationError, ProtocolError
-from arcbackend.moments import utc
+from arcbackend.moments import utc, utc_now
 from arcbackend.protocol.load import Share, parse_shares
 from arcbackend.protocol.messages import Operation
 from arcbackend.session import Session
@@ -21,7 +21,7 @@ async def read_counts(session: Session, queue: str | None) -> JobCounts:
     """Ask for the load of one queue, or of all; see `ARCBackend.counts`."""
     builder = await session.builder()
     response = await session.call(builder.service_info())
-    seen_at = datetime.now(UTC)
+    seen_at = utc_now()
     shares = parse_shares(response, session.endpoint)
     if not shares:
         raise ProtocolError(

@@ -1,14 +1,19 @@
-"""Times in a CE's words."""
+"""Moments: now, and times in a CE's words."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
 
-__all__ = ["utc"]
+__all__ = ["utc", "utc_now"]
 
 # What A-REX's scripts write: YYYYMMDDHHMMSSZ.
 _RECORD = re.compile(r"(\d{8})(\d{6}Z)", re.ASCII)
+
+
+def utc_now() -> datetime:
+    """The time of day, in UTC."""
+    return datetime.now(UTC)
 
 
 def utc(text: str | None) -> datetime | None:

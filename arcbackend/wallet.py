@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 import trio
@@ -17,16 +17,13 @@ from arcbackend.credentials import (
     lacking,
 )
 from arcbackend.errors import AuthenticationError, ConfigurationError, InterCEdeError
+from arcbackend.moments import utc_now
 
 __all__ = ["Wallet"]
 
 _log = structlog.get_logger("arcbackend")
 
 _LIVE_WITH_FAILURE = timedelta(seconds=10)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _reason(error: Exception) -> str:
@@ -81,7 +78,7 @@ class Wallet:
         ce: str,
         kinds: frozenset[CredentialKind],
         margin: timedelta,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = utc_now,
         *,
         resource: str | None = None,
     ) -> None:

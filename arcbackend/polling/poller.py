@@ -15,7 +15,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +34,7 @@ from arcbackend.lifecycle.definition import JOB, Verb
 from arcbackend.lifecycle.policy import Policy
 from arcbackend.listing import LiveListing
 from arcbackend.models import JobHandle, JobID, JobOutput, JobStatus, OpOutcome
+from arcbackend.moments import utc_now
 from arcbackend.output.progress import FetchProgress
 from arcbackend.output.retrieve import Retriever
 from arcbackend.polling.alarm import Alarm
@@ -234,7 +234,7 @@ class Poller:
 
     def snapshot(self) -> PollerSnapshot:
         """Everything that this poller knows, to be restored in another process."""
-        now, wall = trio.current_time(), _utc_now()
+        now, wall = trio.current_time(), utc_now()
         tracker = self._tracker
         return PollerSnapshot(
             ce=self._config.endpoint,
@@ -283,7 +283,7 @@ class Poller:
                 f"the snapshot has {len(bad)} ids that are none; the first: {bad[0][:80]!r}",
                 ce=self._config.endpoint,
             )
-        now, wall = trio.current_time(), _utc_now().timestamp()
+        now, wall = trio.current_time(), utc_now().timestamp()
         tracker = self._tracker
         for row in snapshot.jobs:
             if row.id in tracker.jobs:
@@ -362,7 +362,7 @@ class Poller:
         fetched = await self._retriever.fetch(allowed, Path(dest), progress)
         outputs: dict[JobID, JobOutput] = {}
         events = []
-        now, at = trio.current_time(), _utc_now()
+        now, at = trio.current_time(), utc_now()
         for ref in refs:
             output = fetched.get(ref.id)
             job = self._tracker.jobs.get(ref.local) if tracked[ref.local] else None
@@ -407,7 +407,7 @@ class Poller:
             answers["purge"] |= await self._remover.purge(todo["purge"])
         outcomes: dict[JobID, OpOutcome] = {}
         events = []
-        now, at = trio.current_time(), _utc_now()
+        now, at = trio.current_time(), utc_now()
         for ref in refs:
             job, effect = standing(ref)
             answer = None if effect is None else answers[effect][ref.id]
@@ -600,7 +600,7 @@ class Poller:
 
     async def _observe(self, pairs: Iterable[tuple[str, str]], source: SeenBy) -> None:
         for part in _parts(pairs, _SLICE):
-            now, at = trio.current_time(), _utc_now()
+            now, at = trio.current_time(), utc_now()
             await self._tell(self._tracker.observe(part, source, now, at))
 
     async def _tell(self, events: Sequence[PollerEvent]) -> None:
@@ -618,7 +618,7 @@ class Poller:
 
     async def _failed(self, source: SeenBy, error: InterCEdeError) -> None:
         """Tell that the CE does not answer, if that is news."""
-        at = _utc_now()
+        at = utc_now()
         if self._health.failed(source, at):
             reason = f"{type(error).__name__}: {error.message}"
             _log.warning("ce.unreachable", ce=self._config.endpoint, why=reason)
@@ -636,7 +636,7 @@ class Poller:
             self._recovery.set()
             self._recovery = trio.Event()
         if since is not None:
-            at = _utc_now()
+            at = utc_now()
             _log.info("ce.back", ce=self._config.endpoint, away_since=since.isoformat())
             await self._tell([self._tracker.back(since, at)])
 
@@ -657,7 +657,7 @@ class Poller:
         events: list[PollerEvent] = []
         for due in self._tracker.due(now):
             if "kill" not in due.rule.effect:
-                event = self._tracker.fire(due, None, now, _utc_now())
+                event = self._tracker.fire(due, None, now, utc_now())
                 events += [event] if event is not None else []
             elif due.job.state == "killing":
                 repeats.append(due)
@@ -722,7 +722,7 @@ class Poller:
         kills = [due for due in kills if self._stands(due)]
         refs = resolve(self._config.endpoint, [due.job.local for due in kills])
         answers = await self._remover.kill(refs)
-        now, at = trio.current_time(), _utc_now()
+        now, at = trio.current_time(), utc_now()
         events = (
             self._tracker.fire(due, answers[ref.id], now, at)
             for due, ref in zip(kills, refs, strict=True)
@@ -744,7 +744,7 @@ class Poller:
         refs = resolve(self._config.endpoint, leftovers)
         answers = await self._remover.purge(refs)
         self._leftovers = []
-        now, at = trio.current_time(), _utc_now()
+        now, at = trio.current_time(), utc_now()
         found = ((ref, self._tracker.jobs.get(ref.local)) for ref in refs)
         await self._tell(
             [
@@ -808,7 +808,3 @@ def _parts(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
 
 def _jittered(seconds: float) -> float:
     return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  (no secret)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 
 import structlog
 import trio
@@ -11,6 +10,7 @@ import trio
 from arcbackend.delegations import Delegations
 from arcbackend.errors import InterCEdeError
 from arcbackend.events import PollerEvent
+from arcbackend.moments import utc_now
 from arcbackend.polling.alarm import Alarm
 from arcbackend.polling.tracker import Tracker
 
@@ -59,18 +59,14 @@ class Renewal:
                 failures += 1
                 reason = f"{type(error).__name__}: {error.message}"
                 _log.warning("delegation.failing", ce=error.ce, why=reason, tries=failures)
-                await self._tell([self._tracker.delegation_failing(reason, failures, _utc_now())])
+                await self._tell([self._tracker.delegation_failing(reason, failures, utc_now())])
                 await trio.sleep(self._pause_after(failures))
                 continue
             failures = 0
             await self._tell(
                 [
-                    self._tracker.delegation_renewed(each.id, each.expires_at, _utc_now())
+                    self._tracker.delegation_renewed(each.id, each.expires_at, utc_now())
                     for each in renewed
                 ]
             )
             await trio.sleep(self._delegations.pause())
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
