@@ -361,18 +361,23 @@ class Transport:
 
     async def _lease(self, secret: _Secret) -> _Lease:
         """The connections of an identity, in use until `_leave`."""
-        if (lease := self._leases.get(secret.key)) is None:
-            async with self._tls_lock:
-                if (lease := self._leases.get(secret.key)) is None:
-                    context = await self._context(secret)
-                    lease = _Lease(Pool(context, self._network, _KEEPALIVE))
-                    self._leases[secret.key] = lease
+        while (
+            lease := self._leases.get(secret.key)
+        ) is None:  # (it may have been pushed out again)
+            await self._admit(secret)
         lease.in_use += 1
         self._leases.move_to_end(secret.key)
         if len(self._leases) > _IDENTITIES:
             _, oldest = self._leases.popitem(last=False)
             await self._retire(oldest)
         return lease
+
+    async def _admit(self, secret: _Secret) -> None:
+        """Make the pool of an identity that has none."""
+        async with self._tls_lock:
+            if secret.key not in self._leases:
+                context = await self._context(secret)
+                self._leases[secret.key] = _Lease(Pool(context, self._network, _KEEPALIVE))
 
     async def _leave(self, lease: _Lease) -> None:
         lease.in_use -= 1
@@ -665,18 +670,24 @@ class _Exchange:
             )
         if transport._closed:
             raise self._unsent("this backend is closed")
-        with trio.move_on_after(settings.connect_timeout):
+        if self.call.secret.key not in transport._leases:
+            await self._admit()
+        self._lease = await transport._lease(self.call.secret)
+        return self._lease
+
+    async def _admit(self) -> None:
+        transport, settings = self._transport, self._transport._settings
+        with trio.move_on_after(settings.connect_timeout) as scope:
             try:
-                self._lease = await transport._lease(self.call.secret)
+                await transport._admit(self.call.secret)
             except (AuthenticationError, ConfigurationError) as error:
                 error.ce = settings.endpoint
                 raise
-        if self._lease is None:
+        if scope.cancelled_caught:
             raise self._unsent(
                 "connect timeout: the certification authorities were not read within "
                 f"{settings.connect_timeout:g} s ({transport._limits.trust})"
             )
-        return self._lease
 
     def refuse(self, message: str, excerpt: bytes) -> ProtocolError:
         """An answer that is HTTP, but not to be taken."""
