@@ -41,6 +41,10 @@ class Batch(ABC):
         """Remove a job, waiting or running, as an administrator."""
 
     @abstractmethod
+    def clear(self) -> None:
+        """Remove every job, as an administrator."""
+
+    @abstractmethod
     def end_time(self, id_: str) -> None:
         """Let the time limit of a running job that has one be over within half a minute."""
 
@@ -91,6 +95,9 @@ class Slurm(Batch):
 
     def cancel(self, id_: str) -> None:
         self._run("scancel", self.jobs()[id_]["JobId"])
+
+    def clear(self) -> None:
+        self._run("scancel", "--user=griduser")
 
     def end_time(self, id_: str) -> None:
         # Slurm rounds limits to minutes, and looks at them every 30 seconds.
@@ -160,6 +167,10 @@ class Condor(Batch):
 
     def cancel(self, id_: str) -> None:
         self._control("condor_rm", id_)
+
+    def clear(self) -> None:
+        left = 'test -z "$(condor_q -allusers -autoformat ClusterId)"'
+        self._run("sh", "-c", f"{left} || condor_rm -all || {left}")
 
     def end_time(self, id_: str) -> None:
         """The limit is kept to the second, and seen every two seconds."""

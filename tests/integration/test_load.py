@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -26,13 +24,6 @@ pytestmark = pytest.mark.once
 LARGE = SLEEP.model_copy(update={"resources": Resources(cpus=3, memory_mb=30)})
 
 
-def end_what_is_left(ce: RealCE) -> None:
-    """Remove what other tests left in the batch system: the CE may have lost the kill of a job."""
-    for id_ in ce.batch_jobs():
-        with suppress(subprocess.CalledProcessError):  # it is over
-            ce.batch.cancel(id_)
-
-
 async def test_jobs_that_run_and_wait(ce: RealCE) -> None:
     async def until(**expected: int) -> JobCounts:
         """The numbers, as soon as they are these. (What other tests leave may still be dying.)"""
@@ -45,7 +36,8 @@ async def test_jobs_that_run_and_wait(ce: RealCE) -> None:
                 await trio.sleep(0.5)
 
     async with ce.backend() as backend:
-        await trio.to_thread.run_sync(end_what_is_left, ce)
+        # What other tests left: the CE may have lost the kill of a job.
+        await trio.to_thread.run_sync(ce.batch.clear)
         await until(running=0, waiting=0)
         with ce.batch.foreign(cpus=2):
             handles = (await backend.submit(LARGE, 5)).handles

@@ -66,7 +66,7 @@ class Readiness:
             self._wait("accepting a proxy", lambda: self._ask("GET", "/1.0/jobs", proxy))
         job = self._wait("accepting a trial job", lambda: self._submit(credential))
         self._wait("running a trial job", lambda: self._finished(credential, job))
-        self._clean(credential, job)
+        self._wait("removing the trial job", lambda: self._clean(credential, job))
 
     def _wait(self, what: str, question: Callable[[], _T]) -> _T:
         while True:
