@@ -14,11 +14,10 @@ STACK_JOBS ?= 3
 unexport PYTHONHOME PYTHONPATH PYTHONUSERBASE
 export PYTHONUNBUFFERED := 1
 .NOTPARALLEL:
-.PHONY: demo test check format lint types layers unit wheel integration \
+.PHONY: demo demo-real test check format lint types layers unit wheel integration \
         stack-start stack-stop stack-logs stack-status venv graphviz openssl clean
 
-# The main job, watched; on the real CE in front of a real Slurm, started for it (KEEP=1: and left
-# running), or on yours:
+# The main job, watched, on a simulated CE that runs its jobs on this machine; or on yours:
 #   make demo CE=https://ce.example.org:443 TOKEN_FILE=FILE [QUEUE=NAME] [CA_DIR=FOLDER|CA_FILE=FILE]
 ifdef CE
 demo: venv
@@ -28,8 +27,12 @@ demo: venv
 	    $(if $(CA_DIR),--ca-dir '$(CA_DIR)')
 else
 demo: venv
-	@$(PY) -m tests.integration.demo_on_stack --version '$(VERSION)' $(if $(KEEP),--keep)
+	@$(PY) examples/demo.py
 endif
+
+# The same on a real CE in front of a real Slurm, which is started for it (KEEP=1: and left running).
+demo-real: venv
+	@$(PY) -m tests.integration.demo_on_stack --version '$(VERSION)' $(if $(KEEP),--keep)
 
 # Everything; a failing step does not hide the results of the later ones.
 test: venv

@@ -24,9 +24,10 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Iterator,
     Mapping,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -55,7 +56,7 @@ from arcbackend.protocol.messages import Request, Response
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["StreamedResponse", "Transport", "TransportSettings"]
+__all__ = ["StreamedResponse", "Transport", "TransportSettings", "in_this_process"]
 
 _log = structlog.get_logger("arcbackend")
 
@@ -71,6 +72,31 @@ _CREDENTIALS = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
 _METHOD = re.compile(r"[A-Z]+")
 _TARGET = re.compile(r"/[!-~]*")
 _R = TypeVar("_R")
+# Endpoint → what connects to it, of the CEs that are simulated in this process.
+_in_process: dict[str, Callable[[bytes | None], httpx.AsyncBaseTransport]] = {}
+
+
+@contextmanager
+def in_this_process(
+    endpoint: str, connect: Callable[[bytes | None], httpx.AsyncBaseTransport]
+) -> Iterator[None]:
+    """Reach a CE without the network for the duration, whichever transport asks for it.
+
+    Args:
+        endpoint: its name, ``https://host``, as configurations have it.
+        connect: makes the connections of one identity, from the certificate that it shows. They
+            raise httpcore2's exceptions, and know the request extension ``target``.
+
+    Raises:
+        ConfigurationError: there is one of that name already.
+    """
+    if endpoint in _in_process:
+        raise ConfigurationError(f"endpoint: there is a {endpoint} in this process already")
+    _in_process[endpoint] = connect
+    try:
+        yield
+    finally:
+        del _in_process[endpoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,22 +402,26 @@ class Transport:
         """Make the pool of an identity that has none."""
         async with self._tls_lock:
             if secret.key not in self._leases:
-                context = await self._context(secret)
-                self._leases[secret.key] = _Lease(Pool(context, self._network, _KEEPALIVE))
+                if (connect := _in_process.get(self._settings.endpoint)) is not None:
+                    self._leases[secret.key] = _Lease(connect(secret.certificate))
+                    return
+                pool = Pool(await self._context(secret), self._network, _KEEPALIVE)
+                self._leases[secret.key] = _Lease(_PoolTransport(pool), pool)
 
     async def _leave(self, lease: _Lease) -> None:
         lease.in_use -= 1
         if lease.retired:
-            await lease.pool.close_idle()
+            await lease.close_idle()
 
     async def _retire(self, lease: _Lease) -> None:
         lease.retired = True
         with trio.CancelScope(shield=True):  # closing waits for nothing
-            await lease.pool.close_idle()
+            await lease.close_idle()
 
     def _spare(self) -> httpcore2.AsyncConnectionInterface | None:
         """An idle connection, of the identity that was used least recently."""
-        connections = (c for lease in self._leases.values() for c in lease.pool.connections)
+        pools = (lease.pool for lease in self._leases.values() if lease.pool is not None)
+        connections = (connection for pool in pools for connection in pool.connections)
         return next((c for c in connections if c.is_idle()), None)
 
     async def _context(self, secret: _Secret) -> ssl.SSLContext:
@@ -476,11 +506,23 @@ class _Call:
 
 @dataclass(slots=True)
 class _Lease:
-    """One identity's connections."""
+    """One identity's connections.
 
-    pool: Pool
+    Attributes:
+        transport: what sends requests on them.
+        pool: where they are; None: in this process, without a network.
+        in_use: exchanges that have the lease.
+        retired: whether it is to end as soon as none has it.
+    """
+
+    transport: httpx.AsyncBaseTransport
+    pool: Pool | None = None
     in_use: int = 0
     retired: bool = False
+
+    async def close_idle(self) -> None:
+        """Close the connections that carry no request now."""
+        await (self.transport.aclose() if self.pool is None else self.pool.close_idle())
 
 
 class _PoolTransport(httpx.AsyncBaseTransport):
@@ -588,7 +630,7 @@ class _Exchange:
         self._transport = transport
         self._started = trio.current_time()
         self._failure: str | None = None
-        self._response: _Incoming | None = None
+        self._response: httpx.AsyncByteStream | None = None
         self._lease: _Lease | None = None
         self._has_slot = False
         self._closed = False
@@ -606,7 +648,7 @@ class _Exchange:
         try:
             if (fault := self.call.fault()) is not None:
                 raise ConfigurationError(fault, **self.context)
-            transport = _PoolTransport((await self._acquire()).pool)
+            transport = (await self._acquire()).transport
             self.leased_at = trio.current_time()
             self.deadline = self.leased_at + self._transport._settings.total_timeout
             request = self._transport._render(self.call, _Outgoing(self))
@@ -699,7 +741,7 @@ class _Exchange:
         return TransportError(message, maybe_done=False, **self.context)
 
     def _begin(self, response: httpx.Response) -> StreamedResponse:
-        assert isinstance(response.stream, _Incoming)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
         self._response = response.stream
         self.status = response.status_code
         self.headers = _joined(response.headers.raw)
@@ -727,7 +769,7 @@ class _Exchange:
 class _Chunks(AsyncIterator[bytes]):
     """The pieces of an answer's body: counted, with the network's exceptions translated."""
 
-    def __init__(self, exchange: _Exchange, incoming: _Incoming) -> None:
+    def __init__(self, exchange: _Exchange, incoming: httpx.AsyncByteStream) -> None:
         self._exchange = exchange
         self._next = incoming.__aiter__().__anext__
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from generator import commands, dirac, drawings, machine, policies
+from generator import commands, dirac, drawings, machine, policies, simulator
 from generator.markdown import fields
 
 from arcbackend import ARCConfig, InterCEdeError, Policy
@@ -34,6 +34,11 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/policies.md": {
         "fields": partial(fields, Policy),
         "shipped": policies.shipped,
+    },
+    "reference/simulator.md": {
+        "settings": simulator.settings,
+        "faults": simulator.faults,
+        "traps": simulator.traps,
     },
     "reference/states.md": {
         "arc-states": machine.arc_states,

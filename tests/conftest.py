@@ -6,7 +6,7 @@ from tests.secrecy import pytest_runtest_makereport
 
 __all__ = ["pytest_plugins", "pytest_runtest_makereport"]
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "arcbackend.simulator.plugin"]
 
 # A shell's background job ignores Ctrl-C, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -15,6 +15,7 @@ from arcbackend.cli.diagram import add_diagram
 from arcbackend.cli.fetch import add_fetch
 from arcbackend.cli.policy import add_policy
 from arcbackend.cli.running import Interrupted
+from arcbackend.cli.simulator import add_simulator
 from arcbackend.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -78,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"arcbackend {version('arcbackend')}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_fetch, add_diagram, add_policy):
+    for add in (add_fetch, add_diagram, add_policy, add_simulator):
         add(commands)
     return whole
 

@@ -25,8 +25,9 @@ class Trap(StrEnum):
     STICKY_IDENTITY = "sticky-identity"
     SPOILT_CONNECTION = "spoilt-connection"
     SCOPE_STRING_IS_ONE = "scope-string-is-one"
-    CERTIFICATE_OUTRANKS_TOKEN = "certificate-outranks-token"
+    CERTIFICATE_OUTRANKS_TOKEN = "certificate-outranks-token"  # noqa: S105 - a name
     TLS_1_2_ONLY = "tls-1.2-only"
+    ONE_CURVE_ONLY = "one-curve-only"
     STALE_STATUS = "stale-status"
     KILLED_IS_FAILED_LIVE = "killed-is-failed-live"
     KILLED_IS_FAILED_UNPUBLISHED = "killed-is-failed-unpublished"
@@ -47,7 +48,7 @@ class Trap(StrEnum):
     NO_PROXY_NO_HTTPS = "no-proxy-no-https"
     UNKNOWN_DELEGATION_ACCEPTED = "unknown-delegation-accepted"
     RENEW_MAKES_DELEGATION = "renew-makes-delegation"
-    RENEW_DESTROYS_TOKEN = "renew-destroys-token"
+    RENEW_DESTROYS_TOKEN = "renew-destroys-token"  # noqa: S105 - a name
     CHAIN_NOT_LOOKED_AT = "chain-not-looked-at"
     USED_DELEGATION_STAYS = "used-delegation-stays"
     NAMES_ARE_BYTES = "names-are-bytes"
@@ -58,6 +59,7 @@ class Trap(StrEnum):
     UNREADABLE_IS_LISTED = "unreadable-is-listed"
     UNKNOWN_JOB_IS_404_OK = "unknown-job-is-404-ok"
     LONG_REQUEST_LINE_CLOSES = "long-request-line-closes"
+    LONG_FIELD_ENDS_HEAD = "long-field-ends-head"
     EMPTY_FILE_IS_CHUNKED = "empty-file-is-chunked"
     WHOLE_RANGE_IS_200 = "whole-range-is-200"
     SUFFIX_RANGE_IGNORED = "suffix-range-ignored"
@@ -93,14 +95,15 @@ class TrapRow:
 TRAPS: tuple[TrapRow, ...] = (
     TrapRow(
         Trap.UNAUTHENTICATED_IS_500,
-        "Credentials that are missing, expired or of an unknown issuer are answered 500 `User can't "
-        "be assigned configuration`, without a body.",
+        "Credentials that are missing, expired or of an unknown issuer are answered 500 `User "
+        "can't be assigned configuration`, without a body.",
         "401.",
         "Authentication",
     ),
     TrapRow(
         Trap.STICKY_IDENTITY,
-        "The first request on a connection fixes whose all later ones are, whatever token they bear.",
+        "The first request on a connection fixes whose all later ones are, whatever token they "
+        "bear.",
         "Each request is its token's.",
         "Authentication",
     ),
@@ -133,6 +136,13 @@ TRAPS: tuple[TrapRow, ...] = (
         "X.509 proxies",
     ),
     TrapRow(
+        Trap.ONE_CURVE_ONLY,
+        "Of elliptic curves, TLS takes P-521 only: a client's certificate with a key on another "
+        "one ends the handshake.",
+        "Whatever OpenSSL takes.",
+        "X.509 proxies",
+    ),
+    TrapRow(
         Trap.STALE_STATUS,
         "`jobs?action=status` and `action=info` tell what the information provider wrote when it "
         "last ran, up to a minute ago.",
@@ -147,8 +157,8 @@ TRAPS: tuple[TrapRow, ...] = (
     ),
     TrapRow(
         Trap.KILLED_IS_FAILED_UNPUBLISHED,
-        "`action=status` says FAILED of a killed job until the information provider has seen it for "
-        "the first time.",
+        "`action=status` says FAILED of a killed job until the information provider has seen it "
+        "for the first time.",
         "It says KILLED.",
         "Status",
     ),
@@ -200,8 +210,8 @@ TRAPS: tuple[TrapRow, ...] = (
     ),
     TrapRow(
         Trap.IDS_NEED_EXACT_TYPE,
-        "An id list whose content type is not exactly `application/json` is taken for an empty one, "
-        "with 201.",
+        "An id list whose content type is not exactly `application/json` is taken for an empty "
+        "one, with 201.",
         "Parameters of the type are ignored, other types are 415.",
         "Lists",
     ),
@@ -219,14 +229,15 @@ TRAPS: tuple[TrapRow, ...] = (
     ),
     TrapRow(
         Trap.CLEAN_OF_ACTIVE_IS_202,
-        "`action=clean` of an active job is answered 202 `Queued for cleaning`; the job runs on, and "
-        "is removed when it is over.",
+        "`action=clean` of an active job is answered 202 `Queued for cleaning`; the job runs on, "
+        "and is removed when it is over.",
         "505 for that job.",
         "Errors that do not look like errors",
     ),
     TrapRow(
         Trap.KILL_OF_FINISHED_IS_202,
-        "`action=kill` of a job that is over is answered 202 `Queued for killing`; nothing happens.",
+        "`action=kill` of a job that is over is answered 202 `Queued for killing`; nothing "
+        "happens.",
         "505 for that job.",
         "Errors that do not look like errors",
     ),
@@ -323,9 +334,16 @@ TRAPS: tuple[TrapRow, ...] = (
     ),
     TrapRow(
         Trap.LONG_REQUEST_LINE_CLOSES,
-        "A request line of more than 4096 bytes closes the connection.",
+        "A request line of more than 4096 bytes (5115, as they are read) closes the connection.",
         "414.",
         "Session directory",
+    ),
+    TrapRow(
+        Trap.LONG_FIELD_ENDS_HEAD,
+        "A header field of more bytes than that ends a request's head: it is not seen, nor are "
+        "those behind it.",
+        "431.",
+        "Authentication; PayloadHTTP.cpp",
     ),
     TrapRow(
         Trap.EMPTY_FILE_IS_CHUNKED,

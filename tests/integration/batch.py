@@ -48,6 +48,14 @@ class Batch(ABC):
     def end_time(self, id_: str) -> None:
         """Let the time limit of a running job that has one be over within half a minute."""
 
+    def inactive(self, queue: str) -> AbstractContextManager[None]:
+        """Take no job for this queue meanwhile. (Slurm only)"""
+        raise NotImplementedError
+
+    def fail_node(self) -> None:
+        """Lose the node with all that runs on it; it comes back by itself. (Slurm only)"""
+        raise NotImplementedError
+
     @abstractmethod
     def suspend(self, id_: str) -> None:
         """Stop a running job where it is. Slurm: OTHER; HTCondor: HELD."""

@@ -1,12 +1,14 @@
-"""The real CE as tests see it: the command ``stack``, and backends that talk to it."""
+"""A CE as tests see it, and the real one: the command ``stack``."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from arcbackend import (
     StaticCredentials,
     X509Proxy,
 )
-from tests.integration.batch import BY_STACK
+from tests.integration.batch import BY_STACK, Batch
 
 HERE = Path(__file__).parent
 STACK = HERE / "stacks" / "stack"
@@ -37,16 +39,23 @@ class CannotRunHere(Exception):
 
 @dataclass(frozen=True)
 class Instance:
-    """One entry of the manifest: a stack in one version and one configuration."""
+    """One entry of the manifest: a stack, or a simulator, in one version and one configuration."""
 
     stack: str
     version: str
     config: str
     markers: frozenset[str] = frozenset()
+    simulates: str | None = None
+    """The batch system that a simulator is to have; None: it is a real CE."""
 
     @property
     def id(self) -> str:
         return f"{self.stack}-{self.version}-{self.config}"
+
+    @property
+    def lrms(self) -> str:
+        """The batch system: slurm or condor."""
+        return self.simulates or self.stack.removeprefix("arc-")
 
 
 def manifest() -> list[Instance]:
@@ -55,9 +64,13 @@ def manifest() -> list[Instance]:
     of_configuration = document["configurations"]
     return [
         Instance(
-            stack["id"], version, config, frozenset(stack["markers"] + of_configuration[config])
+            stack["id"],
+            version,
+            config,
+            frozenset(stack["markers"] + of_configuration[config]),
+            stack.get("simulates"),
         )
-        for stack in document["stacks"]
+        for stack in document["stacks"] + document["simulators"]
         for version in stack["versions"]
         for config in stack["configurations"]
     ]
@@ -74,21 +87,143 @@ def call_stack(*arguments: str, input_: bytes | None = None) -> subprocess.Compl
     return done
 
 
-class RealCE:
+class CE(ABC):
     """A running instance.
 
     Attributes:
-        session_directory: of all jobs, as seen from inside.
-        control_directory: A-REX's own records, as seen from inside.
+        instance: which.
+        endpoint: ``https://host:port``.
+        arc_version: of A-REX, as its package is called.
+        ca_file: the authority that its certificate is of.
         auth: what the configuration lets in, in the words of `ARCConfig.auth`.
         queue: the first of the CE's queues, which jobs go to unless they say otherwise.
         batch: the batch system behind it.
+        session_directory: of all jobs, where `run` finds it.
+    """
+
+    instance: Instance
+    endpoint: str
+    arc_version: str
+    ca_file: Path
+    auth: str
+    queue: str
+    batch: Batch
+    session_directory: str
+
+    def __init__(self) -> None:
+        self._proxies: dict[tuple[str, float], bytes] = {}
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it."""
+
+    @abstractmethod
+    def run(self, *command: str) -> str:
+        """Run a command where the session directories are; returns its output."""
+
+    @abstractmethod
+    def publish(self) -> None:
+        """Run the information provider, which the CE does once a minute by itself."""
+
+    def partition_down(self) -> AbstractContextManager[None]:
+        """Hold all jobs back in the batch system."""
+        return self.batch.closed()
+
+    @abstractmethod
+    def finished_at(self, local: str) -> float:
+        """When A-REX was done with a job, by its own record, in seconds since 1970."""
+
+    @abstractmethod
+    def records(self, local: str) -> str:
+        """A-REX's own records of a job that is over, such that any change to them shows."""
+
+    @abstractmethod
+    def limited_to(self, *, jobs: int) -> AbstractContextManager[None]:
+        """Let the CE take no more than so many jobs in all, those that are over included."""
+
+    @abstractmethod
+    def token(
+        self,
+        subject: str = "test-user",
+        scopes: Sequence[str] | None = None,
+        lifetime: float = 36_000,
+        audience: str | None = None,
+    ) -> str:
+        """A fresh token."""
+
+    @abstractmethod
+    def proxy(
+        self,
+        user: str = "test-user",
+        lifetime: float = 36_000,
+        *,
+        limited: bool = False,
+        key: Literal["rsa", "ec"] = "rsa",
+        bits: int | None = None,
+        depth: int = 1,
+        path_length: int | None = None,
+        listed: bool = True,
+        foreign_ca: bool = False,
+    ) -> bytes:
+        """A fresh proxy of a fresh user certificate; what is what: stacks/stacklib/proxies.py."""
+
+    @abstractmethod
+    def subject(self, user: str) -> str:
+        """The distinguished name that a user's proxies are of."""
+
+    def credentials(
+        self, user: str = "test-user", *, lifetime: float = 36_000, token: str | None = None
+    ) -> CredentialSet:
+        """What a user needs in this configuration: a fresh token, a proxy that is made once.
+
+        Args:
+            user: whose; the same in each kind.
+            lifetime: of each, in seconds.
+            token: instead of the fresh token; only where one is let in.
+        """
+        kinds, key = self.auth.split("+"), (user, lifetime)
+        assert token is None or "token" in kinds, f"no token in configuration {self.auth}"
+        if "proxy" in kinds and key not in self._proxies:
+            self._proxies[key] = self.proxy(user, lifetime)
+        token = token or (self.token(user, lifetime=lifetime) if "token" in kinds else None)
+        return CredentialSet(
+            token=BearerToken(value=token) if token else None,
+            proxy=X509Proxy(pem=self._proxies[key]) if "proxy" in kinds else None,
+        )
+
+    def config(self, **settings: Any) -> ARCConfig:
+        return ARCConfig.from_dict(
+            {
+                "endpoint": self.endpoint,
+                "ca_file": self.ca_file,
+                "auth": self.auth,
+                "queue": self.queue,
+                **settings,
+            }
+        )
+
+    def backend(self, credentials: CredentialSet | None = None, **settings: Any) -> ARCBackend:
+        """A backend with these credentials; None: those of the user whom most tests are."""
+        provider = StaticCredentials(credentials or self.credentials())
+        return ARCBackend(self.config(**settings), provider)
+
+    def batch_jobs(self) -> dict[str, dict[str, str]]:
+        """ARC's short id → the fields that the batch system has of the job."""
+        return self.batch.jobs()
+
+
+class RealCE(CE):
+    """A running stack.
+
+    Attributes:
+        control_directory: A-REX's own records, as seen from inside.
     """
 
     session_directory = "/var/spool/arc/sessiondir"
     control_directory = "/var/spool/arc/jobstatus"
 
     def __init__(self, instance: Instance, description: dict[str, Any]) -> None:
+        super().__init__()
         self.instance = instance
         self.endpoint: str = description["endpoint"]
         self.arc_version: str = description["arc_version"]
@@ -97,7 +232,6 @@ class RealCE:
         self.queue: str = description["queue"]
         self.batch = BY_STACK[instance.stack](self.run)
         self._flags = ("--version", instance.version, "--config", instance.config)
-        self._proxies: dict[tuple[str, float], bytes] = {}
 
     @classmethod
     def start(cls, instance: Instance) -> RealCE:
@@ -135,15 +269,30 @@ class RealCE:
         )
         self.run("sh", "-c", script, "sh", self.control_directory)
 
+    def finished_at(self, local: str) -> float:
+        """As the file system has it."""
+        return float(self.run("stat", "-c", "%.9Y", self._status_file(local)))
+
+    def records(self, local: str) -> str:
+        """Its files, without the document that the information provider writes as it likes."""
+        record = re.sub("...", r"\g<0>/", local).rstrip("/")  # jobs/<three by three>/
+        found = self.run(
+            *("find", f"{self.control_directory}/jobs/{record}", self._status_file(local)),
+            *("-type", "f", "!", "-name", "xml", "-printf", "%p %s %T@ %m %y\\n"),
+        )
+        assert f"{record}/local " in found
+        assert ".status " in found
+        return found
+
+    def _status_file(self, local: str) -> str:
+        """Where the state of a job is that is over."""
+        return f"{self.control_directory}/finished/{local}.status"
+
     def kill_daemon(self, name: str, signal: str = "KILL") -> None:
         self._stack("kill-daemon", name, "--signal", signal)
 
     def restart_daemon(self, name: str) -> None:
         self._stack("restart-daemon", name)
-
-    def partition_down(self) -> AbstractContextManager[None]:
-        """Hold all jobs back in the batch system."""
-        return self.batch.closed()
 
     @contextmanager
     def limited_to(self, *, jobs: int) -> Iterator[None]:
@@ -198,52 +347,16 @@ class RealCE:
         chosen = {"--limited": limited, "--unlisted": not listed, "--foreign-ca": foreign_ca}
         return self._made("proxy", *flags, *(flag for flag, wanted in chosen.items() if wanted))
 
+    def subject(self, user: str) -> str:
+        """As arcctl's test CA has it."""
+        return f"/DC=org/DC=nordugrid/DC=ARC/O=TestCA/CN={user}"
+
     def _made(self, command: str, *flags: str) -> bytes:
         """What a command of the stack writes into a file."""
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / command
             self._stack(command, "--out", str(out), *flags)
             return out.read_bytes()
-
-    def credentials(
-        self, user: str = "test-user", *, lifetime: float = 36_000, token: str | None = None
-    ) -> CredentialSet:
-        """What a user needs in this configuration: a fresh token, a proxy that is made once.
-
-        Args:
-            user: whose; the same in each kind.
-            lifetime: of each, in seconds.
-            token: instead of the fresh token; only where one is let in.
-        """
-        kinds, key = self.auth.split("+"), (user, lifetime)
-        assert token is None or "token" in kinds, f"no token in configuration {self.auth}"
-        if "proxy" in kinds and key not in self._proxies:
-            self._proxies[key] = self.proxy(user, lifetime)
-        token = token or (self.token(user, lifetime=lifetime) if "token" in kinds else None)
-        return CredentialSet(
-            token=BearerToken(value=token) if token else None,
-            proxy=X509Proxy(pem=self._proxies[key]) if "proxy" in kinds else None,
-        )
-
-    def config(self, **settings: Any) -> ARCConfig:
-        return ARCConfig.from_dict(
-            {
-                "endpoint": self.endpoint,
-                "ca_file": self.ca_file,
-                "auth": self.auth,
-                "queue": self.queue,
-                **settings,
-            }
-        )
-
-    def backend(self, credentials: CredentialSet | None = None, **settings: Any) -> ARCBackend:
-        """A backend with these credentials; None: those of the user whom most tests are."""
-        provider = StaticCredentials(credentials or self.credentials())
-        return ARCBackend(self.config(**settings), provider)
-
-    def batch_jobs(self) -> dict[str, dict[str, str]]:
-        """ARC's short id → the fields that the batch system has of the job."""
-        return self.batch.jobs()
 
 
 def in_files(credentials: CredentialSet, folder: Path) -> dict[str, str]:

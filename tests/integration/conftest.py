@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.ce import CannotRunHere, Instance, RealCE, manifest
+from tests.integration.ce import CE, CannotRunHere, Instance, RealCE, manifest
+from tests.integration.simulated import SimulatedCE
 
 INSTANCES = manifest()
 RAN, NOT_RUN = "ran on", "NOT RUN"
@@ -59,12 +60,12 @@ def _param(instance: Instance) -> pytest.ParameterSet:
 
 
 @pytest.fixture(scope="session")
-def ce(request: pytest.FixtureRequest) -> Iterator[RealCE]:
-    """A real CE. ``ARCBACKEND_KEEP_STACKS=1`` takes one that runs, and leaves it running."""
+def ce(request: pytest.FixtureRequest) -> Iterator[CE]:
+    """A CE. ``ARCBACKEND_KEEP_STACKS=1`` takes a real one that runs, and leaves it running."""
     instance: Instance = request.param
-    keep = os.environ.get("ARCBACKEND_KEEP_STACKS") == "1"
+    keep = not instance.simulates and os.environ.get("ARCBACKEND_KEEP_STACKS") == "1"
     try:
-        found = (RealCE.running(instance) if keep else None) or RealCE.start(instance)
+        found = (RealCE.running(instance) if keep else None) or _start(instance)
     except CannotRunHere as reason:
         _outcomes[instance] = (NOT_RUN, f"{instance.id}: {reason}")
         if _in_ci():
@@ -75,6 +76,10 @@ def ce(request: pytest.FixtureRequest) -> Iterator[RealCE]:
     yield found
     if not keep:
         found.stop()
+
+
+def _start(instance: Instance) -> CE:
+    return SimulatedCE(instance) if instance.simulates else RealCE.start(instance)
 
 
 def _say(config: pytest.Config, line: str) -> None:

@@ -1,4 +1,4 @@
-"""``make demo``: examples/demo.py on a real CE, which is started for it unless it runs already.
+"""``make demo-real``: examples/demo.py on a real CE, started for it unless it runs already.
 
 python -m tests.integration.demo_on_stack --version 7.0.0 [--keep]
 """

@@ -20,7 +20,7 @@ from arcbackend import (
     Resources,
     SubmissionSpec,
 )
-from tests.integration.ce import RealCE, eventually
+from tests.integration.ce import CE, RealCE, eventually
 from tests.integration.jobs import local, until
 
 SMALL = Resources(memory_mb=50)
@@ -71,11 +71,11 @@ class Jobs:
         return [*self.ended.values(), self.running, self.waiting]
 
 
-async def all_ways(ce: RealCE, backend: ARCBackend) -> Jobs:
+async def all_ways(ce: CE, backend: ARCBackend) -> Jobs:
     """Make jobs, and end those that do not end by themselves."""
-    slurm = ce.instance.stack == "arc-slurm"
+    slurm = ce.instance.lrms == "slurm"
     specs = dict(ENDED)
-    if not slurm:
+    if not slurm and isinstance(ce, RealCE):  # the simulator does not limit real processes' memory
         specs["over memory"] = shell(EATS_MEMORY)
     with nothing_there() as url:
         specs["no input"] = SubmissionSpec(

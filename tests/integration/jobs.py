@@ -12,7 +12,7 @@ import trio
 
 from arcbackend import ARCBackend, JobHandle, JobID, JobStatus, SubmissionSpec
 from arcbackend.protocol.requests import RequestBuilder
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 
 TRUE = SubmissionSpec(executable="/bin/true")
 SLEEP = SubmissionSpec(executable="/bin/sleep", arguments=("600",))
@@ -60,7 +60,7 @@ async def until(
     backend: ARCBackend,
     ids: Sequence[JobHandle | JobID],
     wanted: JobStatus,
-    ce: RealCE,
+    ce: CE,
     within: float = 120,
 ) -> None:
     """Wait until every job has a status, with the CE publishing what the batch system says."""
@@ -71,7 +71,7 @@ async def until(
 
 
 async def published(
-    backend: ARCBackend, job: JobHandle | JobID, wanted: str, ce: RealCE, within: float = 60
+    backend: ARCBackend, job: JobHandle | JobID, wanted: str, ce: CE, within: float = 60
 ) -> None:
     """Wait until the CE says a state of a job in its own words, of which a status tells less."""
     with trio.fail_after(within):
@@ -84,7 +84,7 @@ async def published(
             await trio.sleep(0.5)
 
 
-def first_delegation(ce: RealCE) -> dict[str, int]:
+def first_delegation(ce: CE) -> dict[str, int]:
     """The requests that come before the first jobs of an identity that has none."""
     if "proxy" not in ce.auth:
         return {}

@@ -21,7 +21,7 @@ from arcbackend import (
     SeenBy,
 )
 from arcbackend.lifecycle.definition import JOB, Rule
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 
 _T = TypeVar("_T")
 _OBSERVED = (SeenBy.DOCUMENTS, SeenBy.LISTING)
@@ -62,7 +62,7 @@ class Heard:
         return found[-1] if found else None
 
     async def until(
-        self, what: Callable[[], _T], *, within: float = 180.0, publishing: RealCE | None = None
+        self, what: Callable[[], _T], *, within: float = 180.0, publishing: CE | None = None
     ) -> _T:
         """Wait until the answer is true, asked whenever there is an event.
 

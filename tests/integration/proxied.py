@@ -11,7 +11,7 @@ import trustme
 
 from arcbackend import ARCBackend, CredentialSet, StaticCredentials
 from arcbackend._tls import client_context
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.wire.proxy import FaultyProxy, faulty
 
 _ALLOW_PROXY_CERTS = 0x40  # X509_V_FLAG_ALLOW_PROXY_CERTS, for which the ssl module has no name
@@ -19,7 +19,7 @@ _ALLOW_PROXY_CERTS = 0x40  # X509_V_FLAG_ALLOW_PROXY_CERTS, for which the ssl mo
 
 @asynccontextmanager
 async def behind_proxy(
-    ce: RealCE, credentials: CredentialSet, tmp_path: Path, **settings: object
+    ce: CE, credentials: CredentialSet, tmp_path: Path, **settings: object
 ) -> AsyncIterator[tuple[ARCBackend, FaultyProxy]]:
     """A backend whose way to the CE can be broken; the CE has another address there.
 

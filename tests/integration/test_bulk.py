@@ -10,7 +10,7 @@ import pytest
 
 from arcbackend import CopyVars, FileRef, JobID, JobStatus, OutputSpec, SubmissionSpec
 from arcbackend.models import Submission
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE, RealCE
 from tests.integration.jobs import SLEEP, counted_requests, killed, local, over
 
 pytestmark = [pytest.mark.slurm, pytest.mark.once]
@@ -21,7 +21,7 @@ DUMP = """\
 """
 
 
-async def test_thousands_of_like_copies(ce: RealCE) -> None:
+async def test_thousands_of_like_copies(ce: CE) -> None:
     """Few requests, distinct ids, none missing from an answer; then none left on the CE."""
     async with ce.backend() as backend:
         ids: list[JobID] = []
@@ -63,7 +63,7 @@ async def test_thousands_of_like_copies(ce: RealCE) -> None:
 
 
 async def test_copies_see_their_own_environment_and_secret_and_no_other(
-    ce: RealCE, tmp_path: Path
+    ce: CE, tmp_path: Path
 ) -> None:
     (tmp_path / "dump.sh").write_text(DUMP)
     spec = SubmissionSpec(
@@ -87,8 +87,9 @@ async def test_copies_see_their_own_environment_and_secret_and_no_other(
         assert seen == [f"all/copy {n}\n{secrets[n]}600\n" for n in range(200)]
         # In the control directory (descriptions, batch scripts): not one of them.
         pattern = "|".join(secrets)
-        found = ce.run("sh", "-c", f"grep -rlE '{pattern}' {ce.control_directory} || true")
-        assert found == ""
+        if isinstance(ce, RealCE):
+            found = ce.run("sh", "-c", f"grep -rlE '{pattern}' {ce.control_directory} || true")
+            assert found == ""
         outcomes = await backend.purge(submission.handles)
         assert {outcome.ok for outcome in outcomes.values()} == {True}
 
@@ -99,7 +100,7 @@ def _one_look_or_two(requests: Counter[str]) -> None:
     assert max(requests.values()) <= 2
 
 
-def _files(ce: RealCE, submission: Submission, name: str) -> list[str]:
+def _files(ce: CE, submission: Submission, name: str) -> list[str]:
     """The file of each job, read on the CE."""
     paths = [f"{ce.session_directory}/{local(handle)}/{name}" for handle in submission.handles]
     end = uuid.uuid4().hex

@@ -17,7 +17,7 @@ from arcbackend import (
     JobID,
     JobStatus,
 )
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import counted_requests
 from tests.integration.test_identity import Changing, token
 
@@ -32,7 +32,7 @@ def _renew(file: Path, token: str) -> None:
     fresh.replace(file)
 
 
-async def test_a_token_file_that_is_renewed_under_a_backend(ce: RealCE, tmp_path: Path) -> None:
+async def test_a_token_file_that_is_renewed_under_a_backend(ce: CE, tmp_path: Path) -> None:
     file = tmp_path / "token"
     unknown = JobID("nosuchjob")
     credentials = FileCredentials(environ={"BEARER_TOKEN_FILE": str(file)})
@@ -63,7 +63,7 @@ async def test_a_token_file_that_is_renewed_under_a_backend(ce: RealCE, tmp_path
 class Issuer(Changing):
     """Gives a token for the audience that it is asked for."""
 
-    def __init__(self, ce: RealCE) -> None:
+    def __init__(self, ce: CE) -> None:
         super().__init__()
         self._ce = ce
 
@@ -73,7 +73,7 @@ class Issuer(Changing):
         return await super().get(requirements)
 
 
-async def test_the_audience_is_taken_letter_by_letter(ce: RealCE) -> None:
+async def test_the_audience_is_taken_letter_by_letter(ce: CE) -> None:
     """The CE lets in tokens for https://localhost:<port> and for "arc" (access.conf)."""
     unknown = JobID("nosuchjob")
     for audience, let_in in [

@@ -35,7 +35,7 @@ from arcbackend.protocol.delegation import parse_deleted
 from arcbackend.protocol.messages import Scope
 from arcbackend.protocol.requests import RequestBuilder
 from arcbackend.x509 import CertificateChain, read_chain
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import SLEEP, TRUE, over
 from tests.integration.polled import polled
 from tests.integration.proxied import behind_proxy
@@ -62,7 +62,7 @@ class Renewing:
         failing: how many questions for what is delegated to fail.
     """
 
-    def __init__(self, ce: RealCE, user: str, lifetime: float) -> None:
+    def __init__(self, ce: CE, user: str, lifetime: float) -> None:
         self.failing = 0
         self._ce = ce
         self._user = user
@@ -125,7 +125,7 @@ async def _of_job(backend: ARCBackend, job: JobHandle) -> list[str]:
 @pytest.mark.proxy
 @pytest.mark.parametrize("rest", ["1.0", "1.1"])
 async def test_a_job_reads_its_proxy_on_the_node(
-    ce: RealCE, user: str, tmp_path: Path, rest: str
+    ce: CE, user: str, tmp_path: Path, rest: str
 ) -> None:
     async with ce.backend(ce.credentials(user), rest_version=rest) as backend:
         submission = await backend.submit(LOOKING)
@@ -152,7 +152,7 @@ async def test_a_job_reads_its_proxy_on_the_node(
 
 
 @pytest.mark.proxy
-async def test_a_short_lived_proxy_is_renewed_while_its_job_runs(ce: RealCE, user: str) -> None:
+async def test_a_short_lived_proxy_is_renewed_while_its_job_runs(ce: CE, user: str) -> None:
     """The provider fails twice meanwhile, and nothing is submitted any more."""
     provider = Renewing(ce, user, 100)
     config = ce.config(freshness_margin=5, polling={"listing": 2, "documents": 5})
@@ -185,7 +185,7 @@ async def test_a_short_lived_proxy_is_renewed_while_its_job_runs(ce: RealCE, use
 
 @pytest.mark.proxy
 async def test_dead_and_revoked_delegations_block_nothing(
-    ce: RealCE, user: str, tmp_path: Path
+    ce: CE, user: str, tmp_path: Path
 ) -> None:
     builder = RequestBuilder("1.1")
     async with ce.backend(ce.credentials(user)) as backend:
@@ -207,7 +207,7 @@ async def test_dead_and_revoked_delegations_block_nothing(
 
 
 @pytest.mark.proxy
-async def test_proxies_that_are_of_no_use(ce: RealCE, user: str) -> None:
+async def test_proxies_that_are_of_no_use(ce: CE, user: str) -> None:
     """Each is a typed error before any job exists, and says what is wrong with it."""
     good = ce.credentials(user)
     bad: dict[str, tuple[bytes, tuple[type[InterCEdeError], ...]]] = {
@@ -239,7 +239,7 @@ def _without_key(pem: bytes) -> bytes:
 
 
 @pytest.mark.token
-async def test_a_token_is_left_with_the_ce(ce: RealCE, user: str) -> None:
+async def test_a_token_is_left_with_the_ce(ce: CE, user: str) -> None:
     """For its data staging: one delegation for each token, which the jobs have."""
     settings = {"auth": "token", "delegation": {"token": True}}
     async with ce.backend(ce.credentials(user), **settings) as backend:
@@ -258,7 +258,7 @@ async def test_a_token_is_left_with_the_ce(ce: RealCE, user: str) -> None:
 
 @pytest.mark.proxy
 async def test_a_ce_that_fails_for_a_while_collects_no_delegations(
-    ce: RealCE, user: str, tmp_path: Path
+    ce: CE, user: str, tmp_path: Path
 ) -> None:
     """Neither when its reply to a new one is lost, nor when it does not get the chain."""
     settings = {"timeouts": {"read": 3}, "retries": {"attempts": 1}}

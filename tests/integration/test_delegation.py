@@ -23,7 +23,7 @@ from arcbackend.protocol.delegation import (
 from arcbackend.protocol.messages import Request
 from arcbackend.protocol.requests import RequestBuilder, RestVersion
 from arcbackend.x509 import Proxy, read_chain, sign_request
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE, RealCE
 
 USER = "delegating"
 INSIDE = "/stack/credentials"
@@ -60,7 +60,7 @@ def _of_arcproxy(ce: RealCE, signer: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def proxies(ce: RealCE) -> dict[str, Proxy]:
+def proxies(ce: CE) -> dict[str, Proxy]:
     """Proxies of one user, of all kinds there are, by their names."""
     limited = ce.proxy(USER, key="ec", limited=True, depth=2)
     return {
@@ -70,7 +70,7 @@ def proxies(ce: RealCE) -> dict[str, Proxy]:
             "RSA": ce.proxy(USER),
             "limited, elliptic": limited,
             "two may follow": ce.proxy(USER, depth=2, path_length=2),
-            "of arcproxy": _of_arcproxy(ce, limited),
+            **({"of arcproxy": _of_arcproxy(ce, limited)} if isinstance(ce, RealCE) else {}),
         }.items()
     }
 
@@ -84,7 +84,7 @@ async def _forget(backend: ARCBackend, builder: RequestBuilder) -> None:
 
 @REST
 async def test_proxies_of_every_kind_are_delegated_and_renewed(
-    ce: RealCE, proxies: dict[str, Proxy], rest: RestVersion
+    ce: CE, proxies: dict[str, Proxy], rest: RestVersion
 ) -> None:
     """OpenSSL and ARC itself read them right, inside the CE."""
     builder = RequestBuilder(rest)
@@ -104,19 +104,16 @@ async def test_proxies_of_every_kind_are_delegated_and_renewed(
             assert chain.certificates[1:] == proxy.certificates  # the whole, VOMS and all
             assert chain.comment == name
             assert chain.expiry == proxy.expiry
-            assert (
-                chain.identity
-                == proxy.identity
-                == f"/DC=org/DC=nordugrid/DC=ARC/O=TestCA/CN={USER}"
-            )
+            assert chain.identity == proxy.identity == ce.subject(USER)
             assert (
                 chain.is_limited
                 is proxy.is_limited
                 is (name in ("limited, elliptic", "of arcproxy"))
             )
             assert chain.path_length == (1 if name == "two may follow" else None)
-        verdicts = ce.run("bash", "-c", VERIFY, "verify", *made.values()).split("\n")
-        assert verdicts == [*["OK", "same key"] * len(made), ""]
+        if isinstance(ce, RealCE):
+            verdicts = ce.run("bash", "-c", VERIFY, "verify", *made.values()).split("\n")
+            assert verdicts == [*["OK", "same key"] * len(made), ""]
 
         # Renewed: with the same key, and here by another proxy.
         one, other = made["RSA"], proxies["limited, elliptic"]
@@ -128,7 +125,8 @@ async def test_proxies_of_every_kind_are_delegated_and_renewed(
         assert after is not None
         assert after.certificates[1:] == other.certificates
         assert after.certificates[0].public_key() == before.certificates[0].public_key()
-        assert ce.run("bash", "-c", VERIFY, "verify", one) == "OK\nsame key\n"
+        if isinstance(ce, RealCE):
+            assert ce.run("bash", "-c", VERIFY, "verify", one) == "OK\nsame key\n"
 
         await _forget(backend, builder)
         assert parse_list(await call(builder.list_delegations()), here) == ()
@@ -142,7 +140,7 @@ async def test_proxies_of_every_kind_are_delegated_and_renewed(
 
 @REST
 async def test_a_failure_in_the_middle(
-    ce: RealCE, proxies: dict[str, Proxy], rest: RestVersion
+    ce: CE, proxies: dict[str, Proxy], rest: RestVersion
 ) -> None:
     """Nothing is stored, and the next try goes on with what the CE has made."""
     builder = RequestBuilder(rest)
@@ -166,7 +164,7 @@ async def test_a_failure_in_the_middle(
         await _forget(backend, builder)
 
 
-async def test_tokens(ce: RealCE) -> None:
+async def test_tokens(ce: CE) -> None:
     """A-REX gives a token back to who asks, and a renewal destroys it."""
     builder = RequestBuilder("1.1")
     token = ce.token(USER, audience="storage") if "token" in ce.auth else "header.payload.signature"
@@ -183,9 +181,7 @@ async def test_tokens(ce: RealCE) -> None:
 
 
 @pytest.mark.token
-async def test_each_request_needs_its_scope_and_no_other(
-    ce: RealCE, proxies: dict[str, Proxy]
-) -> None:
+async def test_each_request_needs_its_scope_and_no_other(ce: CE, proxies: dict[str, Proxy]) -> None:
     builder = RequestBuilder("1.1")
     made = "nosuchone"
     requests: list[Request] = [
@@ -212,7 +208,7 @@ async def test_each_request_needs_its_scope_and_no_other(
 
 
 @pytest.mark.slurm
-async def test_a_delegation_that_a_job_needs_is_kept(ce: RealCE, proxies: dict[str, Proxy]) -> None:
+async def test_a_delegation_that_a_job_needs_is_kept(ce: CE, proxies: dict[str, Proxy]) -> None:
     """Until the job is removed: so whether it is needed still is the CE's to say."""
     builder = RequestBuilder("1.1")
     sign = _signing(proxies["RSA"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from arcbackend import FileRef, JobStatus, OutputSpec, SubmissionRefused, SubmissionSpec
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import local, over
 
 # Dumps arguments and environment NUL-separated.
@@ -57,7 +57,7 @@ def dump(tmp_path: Path) -> FileRef:
     return FileRef(name="dump.sh", source=tmp_path / "dump.sh")
 
 
-async def received(ce: RealCE, spec: SubmissionSpec) -> tuple[list[str], dict[str, str]]:
+async def received(ce: CE, spec: SubmissionSpec) -> tuple[list[str], dict[str, str]]:
     async with ce.backend() as backend:
         submission = await backend.submit(spec)
         assert submission.failures == {}
@@ -71,7 +71,7 @@ async def received(ce: RealCE, spec: SubmissionSpec) -> tuple[list[str], dict[st
     return arguments, dict(item.split("=", 1) for item in environment)
 
 
-async def test_plain_arguments_and_values_go_as_they_are(ce: RealCE, dump: FileRef) -> None:
+async def test_plain_arguments_and_values_go_as_they_are(ce: CE, dump: FileRef) -> None:
     spec = SubmissionSpec(
         executable="dump.sh",
         arguments=PLAIN,
@@ -85,7 +85,7 @@ async def test_plain_arguments_and_values_go_as_they_are(ce: RealCE, dump: FileR
     assert not any(name.startswith("ARCBACKEND") for name in environment)
 
 
-async def test_hostile_arguments_and_values_arrive_unchanged(ce: RealCE, dump: FileRef) -> None:
+async def test_hostile_arguments_and_values_arrive_unchanged(ce: CE, dump: FileRef) -> None:
     values = {f"V{n}": text for n, text in enumerate(HOSTILE)}
     spec = SubmissionSpec(
         executable="dump.sh",
@@ -100,7 +100,7 @@ async def test_hostile_arguments_and_values_arrive_unchanged(ce: RealCE, dump: F
     assert not any(name.startswith("ARCBACKEND") for name in environment)
 
 
-async def test_the_exit_code_of_an_armoured_payload_counts(ce: RealCE) -> None:
+async def test_the_exit_code_of_an_armoured_payload_counts(ce: CE) -> None:
     spec = SubmissionSpec(executable="/bin/sh", arguments=("-c", "exit $((1 + 2))"))
     async with ce.backend() as backend:
         (handle,) = (await backend.submit(spec)).handles
@@ -109,7 +109,7 @@ async def test_the_exit_code_of_an_armoured_payload_counts(ce: RealCE) -> None:
 
 
 @pytest.mark.slurm
-async def test_names_with_odd_characters_are_staged(ce: RealCE, tmp_path: Path) -> None:
+async def test_names_with_odd_characters_are_staged(ce: CE, tmp_path: Path) -> None:
     names = (
         "a b",
         "x,y;z".replace(";", ":"),
@@ -137,7 +137,7 @@ async def test_names_with_odd_characters_are_staged(ce: RealCE, tmp_path: Path) 
         await backend.purge([handle])
 
 
-async def test_what_arc_cannot_honour_is_refused_before_any_job_exists(ce: RealCE) -> None:
+async def test_what_arc_cannot_honour_is_refused_before_any_job_exists(ce: CE) -> None:
     spec = SubmissionSpec(
         executable="/bin/true", inputs=(FileRef(name="../up", source="/etc/hosts"),)
     )
@@ -147,7 +147,7 @@ async def test_what_arc_cannot_honour_is_refused_before_any_job_exists(ce: RealC
     assert caught.value.field == "inputs[0].name"
 
 
-async def test_stdout_in_the_directory_of_an_input(ce: RealCE, tmp_path: Path) -> None:
+async def test_stdout_in_the_directory_of_an_input(ce: CE, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     inputs = (FileRef(name="logs/a", source=tmp_path / "a"),)
     name = "logs/a.,:=+%@-out"

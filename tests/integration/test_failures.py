@@ -24,7 +24,7 @@ from arcbackend import (
 )
 from arcbackend.protocol.requests import RequestBuilder
 from arcbackend.protocol.responses import parse_listing
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE, RealCE
 from tests.integration.jobs import (
     SLEEP,
     TRUE,
@@ -47,7 +47,7 @@ PUT = "PUT /arex/rest/1.1/jobs/"
 
 
 @pytest.fixture
-def credentials(ce: RealCE) -> CredentialSet:
+def credentials(ce: CE) -> CredentialSet:
     """Of an identity that has no jobs yet."""
     return ce.credentials(f"user-{uuid.uuid4().hex}")
 
@@ -58,7 +58,7 @@ async def listed(backend: ARCBackend) -> set[str]:
     return set(parse_listing(response, backend.config.endpoint))
 
 
-async def on_the_ce(ce: RealCE, credentials: CredentialSet) -> set[str]:
+async def on_the_ce(ce: CE, credentials: CredentialSet) -> set[str]:
     """The jobs that the CE has of the identity, by its own short ids.
 
     Looked at until a look finds nothing new: a job whose files A-REX is just moving is missing from
@@ -74,14 +74,14 @@ async def on_the_ce(ce: RealCE, credentials: CredentialSet) -> set[str]:
             seen |= now
 
 
-async def nothing_on_the_ce(ce: RealCE, credentials: CredentialSet, within: float = 180) -> None:
+async def nothing_on_the_ce(ce: CE, credentials: CredentialSet, within: float = 180) -> None:
     """Wait until the CE has no job of the identity."""
     with trio.fail_after(within):
         while await on_the_ce(ce, credentials):
             await trio.sleep(1)
 
 
-async def clean_up(ce: RealCE, credentials: CredentialSet) -> None:
+async def clean_up(ce: CE, credentials: CredentialSet) -> None:
     async with ce.backend(credentials) as backend:
         ids = sorted(await on_the_ce(ce, credentials))
         with trio.fail_after(180):
@@ -95,7 +95,7 @@ async def clean_up(ce: RealCE, credentials: CredentialSet) -> None:
 
 
 async def test_jobs_whose_reply_was_lost_are_adopted(
-    ce: RealCE, credentials: CredentialSet, tmp_path: Path
+    ce: CE, credentials: CredentialSet, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     data.write_text("x")
@@ -113,7 +113,7 @@ async def test_jobs_whose_reply_was_lost_are_adopted(
 
 
 async def test_copies_whose_reply_was_lost_keep_their_index(
-    ce: RealCE, credentials: CredentialSet, tmp_path: Path
+    ce: CE, credentials: CredentialSet, tmp_path: Path
 ) -> None:
     spec = SubmissionSpec(executable="/usr/bin/env")
     copies = [CopyVars(environment={"INDEX": str(n)}) for n in range(10)]
@@ -130,7 +130,7 @@ async def test_copies_whose_reply_was_lost_keep_their_index(
 
 
 async def test_a_request_that_never_arrived_created_nothing(
-    ce: RealCE, credentials: CredentialSet, tmp_path: Path
+    ce: CE, credentials: CredentialSet, tmp_path: Path
 ) -> None:
     # Nothing found is believed only when the time for it is over.
     settings = {"timeouts": {"cleanup": 6}}
@@ -143,7 +143,7 @@ async def test_a_request_that_never_arrived_created_nothing(
 
 
 async def test_one_copy_whose_upload_fails_is_removed_and_the_others_go_on(
-    ce: RealCE, credentials: CredentialSet, tmp_path: Path
+    ce: CE, credentials: CredentialSet, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     data.write_text("x")
@@ -162,7 +162,7 @@ async def test_one_copy_whose_upload_fails_is_removed_and_the_others_go_on(
 
 @pytest.mark.parametrize("when", [NEW, PUT], ids=["creating", "uploading"])
 async def test_a_cancelled_submission_leaves_nothing(
-    ce: RealCE, credentials: CredentialSet, tmp_path: Path, when: str
+    ce: CE, credentials: CredentialSet, tmp_path: Path, when: str
 ) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes(8 * 2**20))
@@ -178,6 +178,7 @@ async def test_a_cancelled_submission_leaves_nothing(
     await nothing_on_the_ce(ce, credentials)
 
 
+@pytest.mark.real
 async def test_a_server_stopped_in_the_middle_leaves_no_unexplained_job(
     ce: RealCE, credentials: CredentialSet
 ) -> None:
@@ -210,7 +211,7 @@ async def _outage(ce: RealCE, credentials: CredentialSet) -> None:
 
 
 async def test_a_server_that_stays_away_is_told_and_its_jobs_are_found_later(
-    ce: RealCE, credentials: CredentialSet, tmp_path: Path
+    ce: CE, credentials: CredentialSet, tmp_path: Path
 ) -> None:
     settings = {"timeouts": {"read": 3, "cleanup": 4}}
     async with behind_proxy(ce, credentials, tmp_path, **settings) as (backend, proxy):
@@ -241,7 +242,7 @@ async def test_a_server_that_stays_away_is_told_and_its_jobs_are_found_later(
 
 
 async def test_a_ce_at_its_limit_is_a_reason_per_copy_and_is_asked_no_more(
-    ce: RealCE, credentials: CredentialSet
+    ce: CE, credentials: CredentialSet
 ) -> None:
     """With instances= its limit shows as fewer jobs than asked, and no other word."""
     async with ce.backend(credentials, batches={"instances": 5}) as backend:
@@ -256,7 +257,7 @@ async def test_a_ce_at_its_limit_is_a_reason_per_copy_and_is_asked_no_more(
     }
 
 
-async def test_rest_1_0_without_instances(ce: RealCE) -> None:
+async def test_rest_1_0_without_instances(ce: CE) -> None:
     async with ce.backend(rest_version="1.0") as backend:
         submission = await backend.submit(TRUE, count=5)
         assert [handle.copy_index for handle in submission.handles] == list(range(5))
@@ -264,6 +265,7 @@ async def test_rest_1_0_without_instances(ce: RealCE) -> None:
         await backend.purge(submission.handles)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("daemon", ["arex", "slurmctld"])
 async def test_daemons_that_die_and_come_back_lose_no_job(ce: RealCE, daemon: str) -> None:
     async with ce.backend() as backend:

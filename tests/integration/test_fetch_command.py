@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from arcbackend import JobOutput, OutputSpec, Resources, SubmissionSpec
-from tests.integration.ce import RealCE, in_files
+from tests.integration.ce import CE, in_files
 from tests.integration.jobs import local, over
 from tests.secrecy import parts
 
@@ -37,7 +37,7 @@ def _options(files: dict[str, str]) -> list[str]:
     return [f"--{name.replace('_', '-')}={path}" for name, path in files.items()]
 
 
-async def test_a_user_fetches(ce: RealCE, tmp_path: Path) -> None:
+async def test_a_user_fetches(ce: CE, tmp_path: Path) -> None:
     settings = tmp_path / "arc.toml"
     settings.write_text(f'auth = "{ce.auth}"\n')
     command = [sys.executable, "-m", "arcbackend", "fetch", "--ca-file", os.fspath(ce.ca_file)]

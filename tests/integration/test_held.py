@@ -9,12 +9,12 @@ import pytest
 import trio
 
 from arcbackend import ARCBackend, JobHandle, JobStatus
-from tests.integration.ce import RealCE, eventually
+from tests.integration.ce import CE, eventually
 from tests.integration.jobs import SLEEP, killed, local, over, published, until
 
 
 @asynccontextmanager
-async def sleeping(ce: RealCE) -> AsyncIterator[tuple[ARCBackend, JobHandle]]:
+async def sleeping(ce: CE) -> AsyncIterator[tuple[ARCBackend, JobHandle]]:
     """A job of ten minutes, which is gone afterwards."""
     async with ce.backend() as backend:
         (handle,) = (await backend.submit(SLEEP)).handles
@@ -31,7 +31,7 @@ async def told(verb: Callable[[str], None], handle: JobHandle) -> None:
 
 
 @pytest.mark.condor
-async def test_a_suspended_job_is_held_and_runs_again(ce: RealCE) -> None:
+async def test_a_suspended_job_is_held_and_runs_again(ce: CE) -> None:
     async with sleeping(ce) as (backend, handle):
         await until(backend, [handle], JobStatus.RUNNING, ce)
         await told(ce.batch.suspend, handle)
@@ -43,7 +43,7 @@ async def test_a_suspended_job_is_held_and_runs_again(ce: RealCE) -> None:
 
 
 @pytest.mark.condor
-async def test_a_suspended_job_can_be_killed(ce: RealCE) -> None:
+async def test_a_suspended_job_can_be_killed(ce: CE) -> None:
     async with sleeping(ce) as (backend, handle):
         await until(backend, [handle], JobStatus.RUNNING, ce)
         await told(ce.batch.suspend, handle)
@@ -53,7 +53,7 @@ async def test_a_suspended_job_can_be_killed(ce: RealCE) -> None:
 
 
 @pytest.mark.condor
-async def test_a_job_held_before_its_start_is_other_and_goes_on_when_released(ce: RealCE) -> None:
+async def test_a_job_held_before_its_start_is_other_and_goes_on_when_released(ce: CE) -> None:
     with ce.batch.closed():
         async with sleeping(ce) as (backend, handle):
             await eventually(lambda: local(handle) in ce.batch.jobs())
@@ -66,7 +66,7 @@ async def test_a_job_held_before_its_start_is_other_and_goes_on_when_released(ce
 
 
 @pytest.mark.condor
-async def test_a_running_job_that_is_held_is_other_and_can_be_killed(ce: RealCE) -> None:
+async def test_a_running_job_that_is_held_is_other_and_can_be_killed(ce: CE) -> None:
     async with sleeping(ce) as (backend, handle):
         await until(backend, [handle], JobStatus.RUNNING, ce)
         await told(ce.batch.hold, handle)
@@ -77,7 +77,7 @@ async def test_a_running_job_that_is_held_is_other_and_can_be_killed(ce: RealCE)
 
 
 @pytest.mark.condor
-async def test_a_running_job_that_was_held_fails_when_released(ce: RealCE) -> None:
+async def test_a_running_job_that_was_held_fails_when_released(ce: CE) -> None:
     """ARC has HTCondor remove what would start a second time: docs/explanation/arc-rest.md."""
     async with sleeping(ce) as (backend, handle):
         await until(backend, [handle], JobStatus.RUNNING, ce)
@@ -88,7 +88,7 @@ async def test_a_running_job_that_was_held_fails_when_released(ce: RealCE) -> No
 
 
 @pytest.mark.slurm
-async def test_a_job_suspended_by_slurm_is_other_and_runs_again(ce: RealCE) -> None:
+async def test_a_job_suspended_by_slurm_is_other_and_runs_again(ce: CE) -> None:
     async with sleeping(ce) as (backend, handle):
         await until(backend, [handle], JobStatus.RUNNING, ce)
         await told(ce.batch.suspend, handle)

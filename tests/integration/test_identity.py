@@ -17,7 +17,7 @@ from arcbackend import (
     JobID,
     JobStatus,
 )
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import TRUE, counted_requests, over
 
 pytestmark = pytest.mark.slurm
@@ -50,7 +50,7 @@ class Changing:
         pass
 
 
-def _bad(ce: RealCE, kind: str) -> str:
+def _bad(ce: CE, kind: str) -> str:
     if kind == "expired":
         return ce.token(lifetime=-3600)
     return "garbage" if kind == "garbage" else ce.token().rsplit(".", 1)[0] + ".c2lnbmF0dXJl"
@@ -58,9 +58,7 @@ def _bad(ce: RealCE, kind: str) -> str:
 
 @pytest.mark.token
 @pytest.mark.parametrize("kind", ["garbage", "unsigned", "expired"])
-async def test_a_bad_token_is_one_request_and_a_good_one_works_at_once(
-    ce: RealCE, kind: str
-) -> None:
+async def test_a_bad_token_is_one_request_and_a_good_one_works_at_once(ce: CE, kind: str) -> None:
     """The CE spoils the connection of a refused token: the good one must not meet it."""
     provider = Changing(token(_bad(ce, kind)))
     async with ARCBackend(ce.config(auth="token", concurrency=1), provider) as backend:
@@ -77,7 +75,7 @@ async def test_a_bad_token_is_one_request_and_a_good_one_works_at_once(
 
 
 @pytest.mark.token
-async def test_no_token_sends_nothing(ce: RealCE) -> None:
+async def test_no_token_sends_nothing(ce: CE) -> None:
     config = ce.config(auth="token", rest_version="1.1")
     async with ARCBackend(config, Changing(token(""))) as backend:
         with counted_requests() as requests, pytest.raises(AuthenticationError):
@@ -86,7 +84,7 @@ async def test_no_token_sends_nothing(ce: RealCE) -> None:
 
 
 @pytest.mark.token
-async def test_a_token_that_is_refused_is_replaced_within_the_call(ce: RealCE) -> None:
+async def test_a_token_that_is_refused_is_replaced_within_the_call(ce: CE) -> None:
     bad = ce.token(lifetime=-60).rsplit(".", 1)[0] + ".eA"
     provider = Changing(token(bad), token(ce.token()))
     async with ARCBackend(ce.config(auth="token"), provider) as backend:
@@ -99,7 +97,7 @@ async def test_a_token_that_is_refused_is_replaced_within_the_call(ce: RealCE) -
 
 
 @pytest.mark.token
-async def test_each_operation_needs_its_scope_and_names_it(ce: RealCE) -> None:
+async def test_each_operation_needs_its_scope_and_names_it(ce: CE) -> None:
     """Tokens with exactly the scopes of one operation; the error names the one that is lacking."""
     async with (
         ce.backend(token(ce.token(scopes=["compute.create"])), auth="token") as creating,
@@ -123,7 +121,7 @@ async def test_each_operation_needs_its_scope_and_names_it(ce: RealCE) -> None:
         assert (await cancelling.purge([handle]))[handle.id].ok
 
 
-async def test_two_users_in_one_process_never_see_each_others_jobs(ce: RealCE) -> None:
+async def test_two_users_in_one_process_never_see_each_others_jobs(ce: CE) -> None:
     """A-REX gives all requests on a connection to whom its first one belonged."""
     async with (
         ce.backend(ce.credentials("test-user")) as one,
@@ -142,7 +140,7 @@ async def test_two_users_in_one_process_never_see_each_others_jobs(ce: RealCE) -
             await other.purge([theirs])
 
 
-async def test_one_backend_whose_user_changes_changes_connection(ce: RealCE) -> None:
+async def test_one_backend_whose_user_changes_changes_connection(ce: CE) -> None:
     provider = Changing(ce.credentials("test-user"))
     config = ce.config(concurrency=1, freshness_margin=80_000)  # so that each call asks anew
     async with ARCBackend(config, provider) as backend:

@@ -15,7 +15,7 @@ from arcbackend import (
     Resources,
     StaticCredentials,
 )
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import SLEEP, counted_requests, killed
 
 pytestmark = pytest.mark.once
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.once
 LARGE = SLEEP.model_copy(update={"resources": Resources(cpus=3, memory_mb=30)})
 
 
-async def test_jobs_that_run_and_wait(ce: RealCE) -> None:
+async def test_jobs_that_run_and_wait(ce: CE) -> None:
     async def until(**expected: int) -> JobCounts:
         """The numbers, as soon as they are these. (What other tests leave may still be dying.)"""
         with trio.fail_after(300):
@@ -42,7 +42,7 @@ async def test_jobs_that_run_and_wait(ce: RealCE) -> None:
         with ce.batch.foreign(cpus=2):
             handles = (await backend.submit(LARGE, 5)).handles
             # HTCondor's plug-in counts CPUs instead of the queue's jobs, and some seconds late.
-            running = 3 if ce.instance.stack == "arc-slurm" else 8
+            running = 3 if ce.instance.lrms == "slurm" else 8
             counts = await until(ce_running=2, ce_waiting=3, running=running)
             print(counts)
             assert counts.waiting == 3

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -28,41 +24,20 @@ from arcbackend import (
     SubmissionSpec,
 )
 from tests.integration import jobs
-from tests.integration.ce import RealCE, eventually, in_files
+from tests.integration.ce import CE, eventually, in_files
 from tests.integration.jobs import SLEEP, TRUE, gone, local, over, until
+from tests.web import served
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
     """A web server on loopback with one file, ``fetchable``, which takes uploads too."""
     (tmp_path / "fetchable").write_text("fetchable\n")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args, directory=str(tmp_path))
-
-        def translate_path(self, path: str) -> str:
-            return super().translate_path(urlsplit(path).path)  # ARC sends absolute URLs
-
-        def do_PUT(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            Path(self.translate_path(self.path)).write_bytes(body)
-            self.send_response(201)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            print("web:", self.requestline, args)
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(tmp_path) as url:
+        yield url
 
 
-async def test_a_job_runs_with_its_inputs_and_is_purged(ce: RealCE, tmp_path: Path) -> None:
+async def test_a_job_runs_with_its_inputs_and_is_purged(ce: CE, tmp_path: Path) -> None:
     script, data, empty = (tmp_path / name for name in ("run.sh", "data.txt", "empty"))
     script.write_text(
         "#!/bin/sh\n"
@@ -104,7 +79,7 @@ async def test_a_job_runs_with_its_inputs_and_is_purged(ce: RealCE, tmp_path: Pa
 
 
 @pytest.mark.slurm
-async def test_large_inputs_arrive_whole(ce: RealCE, tmp_path: Path) -> None:
+async def test_large_inputs_arrive_whole(ce: CE, tmp_path: Path) -> None:
     """Larger than what is held in memory, so streamed; two jobs from one file."""
     big = tmp_path / "big"
     big.write_bytes(bytes(range(256)) * 40_000)  # 10 MB
@@ -124,7 +99,7 @@ async def test_large_inputs_arrive_whole(ce: RealCE, tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
-async def test_inputs_by_url_are_fetched_by_the_ce(ce: RealCE, web: str) -> None:
+async def test_inputs_by_url_are_fetched_by_the_ce(ce: CE, web: str) -> None:
     spec = SubmissionSpec(
         executable="/bin/cat",
         arguments=("fetched",),
@@ -140,7 +115,7 @@ async def test_inputs_by_url_are_fetched_by_the_ce(ce: RealCE, web: str) -> None
 
 @pytest.mark.slurm
 async def test_outputs_with_a_destination_are_uploaded_by_the_ce(
-    ce: RealCE, web: str, tmp_path: Path
+    ce: CE, web: str, tmp_path: Path
 ) -> None:
     spec = SubmissionSpec(
         executable="/bin/sh",
@@ -164,7 +139,7 @@ async def test_outputs_with_a_destination_are_uploaded_by_the_ce(
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("queue", ["main", "other"])
-async def test_resources_reach_the_batch_system(ce: RealCE, queue: str) -> None:
+async def test_resources_reach_the_batch_system(ce: CE, queue: str) -> None:
     spec = SubmissionSpec(
         executable="/bin/sleep",
         arguments=("600",),
@@ -192,7 +167,7 @@ async def test_resources_reach_the_batch_system(ce: RealCE, queue: str) -> None:
 
 
 @pytest.mark.condor
-async def test_resources_reach_htcondor(ce: RealCE) -> None:
+async def test_resources_reach_htcondor(ce: CE) -> None:
     spec = SubmissionSpec(
         executable="/bin/sleep",
         arguments=("600",),
@@ -211,7 +186,7 @@ async def test_resources_reach_htcondor(ce: RealCE) -> None:
         assert job["JobTimeLimit"] == "5400"
 
 
-async def test_a_finished_job_is_never_reported_as_running(ce: RealCE) -> None:
+async def test_a_finished_job_is_never_reported_as_running(ce: CE) -> None:
     """The CE's status document says otherwise for up to a minute: shown beside it."""
     spec = SubmissionSpec(executable="/bin/sleep", arguments=("2",))
     async with ce.backend() as backend, ce.backend(live_listing="never") as stale:
@@ -221,14 +196,13 @@ async def test_a_finished_job_is_never_reported_as_running(ce: RealCE) -> None:
             await trio.sleep(0.5)
             assert time.monotonic() - began < 50
         documented = (await stale.status([handle]))[handle.id]
-        live = ce.run("cat", f"{ce.control_directory}/finished/{local(handle)}.status")
-        assert live.strip() == "FINISHED"
+        assert ce.finished_at(local(handle)) < time.time()
         assert (await backend.status([handle]))[handle.id] is JobStatus.DONE
         print(f"documented: {documented}")
         await backend.purge([handle])
 
 
-async def test_a_failed_job_is_failed_and_a_killed_one_aborted(ce: RealCE) -> None:
+async def test_a_failed_job_is_failed_and_a_killed_one_aborted(ce: CE) -> None:
     """From the first moment on: the live listing says FAILED of both."""
     async with ce.backend() as backend:
         failing = SubmissionSpec(executable="/bin/sh", arguments=("-c", "exit 3"))
@@ -248,7 +222,7 @@ async def test_a_failed_job_is_failed_and_a_killed_one_aborted(ce: RealCE) -> No
         await backend.purge([failed, killed])
 
 
-async def test_kill_tells_the_truth_where_the_ce_does_not(ce: RealCE) -> None:
+async def test_kill_tells_the_truth_where_the_ce_does_not(ce: CE) -> None:
     """The table of docs/reference/outcomes.md."""
     async with ce.backend() as backend:
         (done,) = (await backend.submit(TRUE)).handles
@@ -273,7 +247,7 @@ async def test_kill_tells_the_truth_where_the_ce_does_not(ce: RealCE) -> None:
         await backend.purge([done, running])
 
 
-async def test_purge_tells_the_truth_where_the_ce_does_not(ce: RealCE) -> None:
+async def test_purge_tells_the_truth_where_the_ce_does_not(ce: CE) -> None:
     """The table of docs/reference/outcomes.md; a job that runs keeps its files."""
     async with ce.backend() as backend:
         (done,) = (await backend.submit(TRUE)).handles
@@ -312,7 +286,7 @@ trio.run(main)
 
 
 @pytest.mark.slurm
-async def test_a_handle_drives_every_verb_from_another_process(ce: RealCE, tmp_path: Path) -> None:
+async def test_a_handle_drives_every_verb_from_another_process(ce: CE, tmp_path: Path) -> None:
     credentials = ce.credentials()
     async with ce.backend(credentials) as backend:
         (handle,) = (await backend.submit(SLEEP)).handles
@@ -336,7 +310,7 @@ async def test_a_handle_drives_every_verb_from_another_process(ce: RealCE, tmp_p
         assert (await backend.purge([handle]))[handle.id].ok
 
 
-async def test_ids_of_another_ce_are_refused(ce: RealCE) -> None:
+async def test_ids_of_another_ce_are_refused(ce: CE) -> None:
     async with ce.backend() as backend:
         with pytest.raises(ConfigurationError, match=r"https://elsewhere\.example:443"):
             await backend.status([JobID("https://elsewhere.example/arex/rest/1.0/jobs/abc")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from arcbackend import (
     Resources,
     SubmissionSpec,
 )
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import counted_requests, gone, killed, local, over, until
 
 pytestmark = pytest.mark.slurm
@@ -59,22 +58,10 @@ def reasons(output: JobOutput) -> dict[str, str]:
     return {member.name: member.reason for member in output.refused}
 
 
-def state_of(ce: RealCE, job: JobHandle) -> str:
-    """The session directory and A-REX's own record of the job, with sizes, times and modes.
-
-    Without the document that the information provider writes whenever it likes.
-    """
+def state_of(ce: CE, job: JobHandle) -> str:
+    """The session directory and A-REX's own record of the job, with sizes, times and modes."""
     session = f"{ce.session_directory}/{local(job)}"
-    record = re.sub("...", r"\g<0>/", local(job)).rstrip("/")  # jobs/<three by three>/
-    state = ce.run(
-        *("find", session, f"{ce.control_directory}/jobs/{record}"),
-        f"{ce.control_directory}/finished/{local(job)}.status",
-        *("(", "-path", f"{session}*", "-o", "-type", "f", "!", "-name", "xml", ")"),
-        *("-printf", "%p %s %T@ %m %y\\n"),
-    )
-    assert f"{record}/local " in state
-    assert ".status " in state
-    return state
+    return ce.run("find", session, "-printf", "%p %s %T@ %m %y\\n") + ce.records(local(job))
 
 
 @contextmanager
@@ -86,7 +73,7 @@ def bytes_received() -> Iterator[list[int]]:
     received += [event["bytes_received"] for event in events if event["event"] == "arc.request"]
 
 
-async def test_what_the_job_kept_as_often_as_one_likes(ce: RealCE, tmp_path: Path) -> None:
+async def test_what_the_job_kept_as_often_as_one_likes(ce: CE, tmp_path: Path) -> None:
     spec = shell(
         "echo out; echo err >&2; echo a > kept; mkdir d; echo b > d/e; echo c > lost; : > empty",
         OutputSpec(members=tuple(OutputMember(pattern=name) for name in ("kept", "d/", "empty"))),
@@ -132,7 +119,7 @@ async def test_what_the_job_kept_as_often_as_one_likes(ce: RealCE, tmp_path: Pat
         assert os.listdir(tmp_path / "later") == []
 
 
-async def test_streams_of_a_bare_id(ce: RealCE, tmp_path: Path) -> None:
+async def test_streams_of_a_bare_id(ce: CE, tmp_path: Path) -> None:
     """From the description as long as the CE has no document of the job, then from that."""
     script = "echo o; echo e >&2; echo p > stdout; echo q > stderr"
     named = shell(script, stdout="my.out", stderr="my.err")
@@ -182,7 +169,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
-async def test_hostile_names(ce: RealCE, tmp_path: Path) -> None:
+async def test_hostile_names(ce: CE, tmp_path: Path) -> None:
     async with ce.backend() as backend:
         (handle,) = (await backend.submit(shell(HOSTILE))).handles
         await over(backend, [handle])
@@ -206,7 +193,7 @@ async def test_hostile_names(ce: RealCE, tmp_path: Path) -> None:
         await backend.purge([handle])
 
 
-async def test_links_fifos_and_what_cannot_be_read(ce: RealCE, tmp_path: Path) -> None:
+async def test_links_fifos_and_what_cannot_be_read(ce: CE, tmp_path: Path) -> None:
     script = (
         "echo x > file; ln -s /etc/passwd link; ln -s /etc linkdir; ln -s . self; ln file hard;"
         "mkfifo fifo; mkdir d; mkfifo d/fifo; ln -s ../../.. d/up; echo y > secret; chmod 0 secret;"
@@ -226,7 +213,7 @@ async def test_links_fifos_and_what_cannot_be_read(ce: RealCE, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("sizes", ["listed", "not listed"])
-async def test_five_gigabytes_are_not_downloaded(ce: RealCE, tmp_path: Path, sizes: str) -> None:
+async def test_five_gigabytes_are_not_downloaded(ce: CE, tmp_path: Path, sizes: str) -> None:
     # A name with a control character: then there is no listing with sizes.
     script = "truncate -s 5G sparse; echo x > small" + ("" if sizes == "listed" else "; : > '\t'")
     async with ce.backend(limits={"max_file_bytes": 2**20}) as backend:
@@ -245,7 +232,7 @@ async def test_five_gigabytes_are_not_downloaded(ce: RealCE, tmp_path: Path, siz
         await backend.purge([handle])
 
 
-async def test_while_the_job_runs(ce: RealCE, tmp_path: Path) -> None:
+async def test_while_the_job_runs(ce: CE, tmp_path: Path) -> None:
     script = "echo begun; echo a > part; sleep 600"
     async with ce.backend() as backend:
         (handle,) = (await backend.submit(shell(script))).handles
@@ -265,7 +252,7 @@ async def test_while_the_job_runs(ce: RealCE, tmp_path: Path) -> None:
         await backend.purge([handle])
 
 
-async def test_deep_and_long_trees(ce: RealCE, tmp_path: Path) -> None:
+async def test_deep_and_long_trees(ce: CE, tmp_path: Path) -> None:
     """A-REX reads request lines of 4096 bytes, and closes the connection on longer ones."""
     script = (
         "d=deep; for i in $(seq 40); do mkdir $d; echo $i > $d/f; d=$d/d; done;"
@@ -287,7 +274,7 @@ async def test_deep_and_long_trees(ce: RealCE, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-async def test_ten_thousand_members_beside_small_jobs(ce: RealCE, tmp_path: Path) -> None:
+async def test_ten_thousand_members_beside_small_jobs(ce: CE, tmp_path: Path) -> None:
     count, small = 10_000, 30
     script = f"i=0; while [ $i -lt {count} ]; do echo $i > f$i; i=$((i+1)); done"
     async with ce.backend() as backend:
@@ -308,7 +295,7 @@ async def test_ten_thousand_members_beside_small_jobs(ce: RealCE, tmp_path: Path
         await backend.purge([large, *others])
 
 
-async def test_ids_of_no_job(ce: RealCE, tmp_path: Path) -> None:
+async def test_ids_of_no_job(ce: CE, tmp_path: Path) -> None:
     async with ce.backend() as backend:
         unknown = [JobID("nosuchjob"), JobID(f"{ce.endpoint}/arex/rest/1.0/jobs/another")]
         outputs = await backend.fetch_output(unknown, tmp_path)

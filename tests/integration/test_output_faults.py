@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from arcbackend import FetchProgress, JobHandle, JobID, OutputSpec, Resources, SubmissionSpec
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import local, over
 from tests.integration.proxied import behind_proxy
 from tests.wire.proxy import FaultyProxy
@@ -34,7 +34,7 @@ def ranges(proxy: FaultyProxy) -> list[int | None]:
     return [None if value is None else int(value[len("bytes=") : -1]) for value in asked]
 
 
-async def test_a_transfer_survives_what_the_network_does(ce: RealCE, tmp_path: Path) -> None:
+async def test_a_transfer_survives_what_the_network_does(ce: CE, tmp_path: Path) -> None:
     settings = {
         "retries": {"backoff": 0.05},
         "limits": {"stall_timeout": 1, "transfer_timeout": 30},

@@ -33,7 +33,7 @@ from arcbackend import (
     SubmissionSpec,
     merge,
 )
-from tests.integration.ce import RealCE, eventually, in_files
+from tests.integration.ce import CE, RealCE, eventually, in_files
 from tests.integration.jobs import SLEEP, TRUE, gone, killed, local, over
 from tests.integration.polled import Heard, ends, polled
 from tests.integration.proxied import behind_proxy
@@ -53,7 +53,7 @@ def sleeping(seconds: float) -> SubmissionSpec:
     )
 
 
-async def running(heard: Heard, jobs: Sequence[JobHandle], ce: RealCE) -> None:
+async def running(heard: Heard, jobs: Sequence[JobHandle], ce: CE) -> None:
     await heard.until(lambda: heard.are(jobs, "running"), publishing=ce)
 
 
@@ -71,7 +71,7 @@ def seconds(before: PollerEvent | None, after: PollerEvent | None) -> float:
     return (after.seen_at - before.seen_at).total_seconds()
 
 
-async def test_the_end_of_a_job_is_known_long_before_its_document_tells(ce: RealCE) -> None:
+async def test_the_end_of_a_job_is_known_long_before_its_document_tells(ce: CE) -> None:
     """Four jobs with seconds between their ends: just after one, the CE may write its documents."""
     interval = 2.0
     polling = {"listing": interval, "documents": 5}
@@ -104,13 +104,13 @@ async def test_the_end_of_a_job_is_known_long_before_its_document_tells(ce: Real
         for handle in handles:
             job = local(handle)
             said = ce.run("cat", f"{ce.session_directory}/{job}/stdout")
-            on_ce = ce.run("stat", "-c", "%.9Y", f"{ce.control_directory}/finished/{job}.status")
+            on_ce = ce.finished_at(job)
             (event,) = [event for event in heard.of(handle) if event.dest == "finished"]
             told = event.seen_at.timestamp()
-            times = (float(on_ce), told, documented[handle.id])
+            times = (on_ce, told, documented[handle.id])
             print(job, *(f"{moment - float(said):6.2f}" for moment in times))
-            print(f"  from its end on the CE to the event: {told - float(on_ce):.2f}")
-            assert told - float(on_ce) < interval + 15  # (interval + 2 on a machine at rest)
+            print(f"  from its end on the CE to the event: {told - on_ce:.2f}")
+            assert told - on_ce < interval + 15  # (interval + 2 on a machine at rest)
             early.append(told < documented[handle.id])
         # At most one of the four ended in the seconds before the CE wrote its documents anew.
         assert early.count(True) >= 3
@@ -118,7 +118,7 @@ async def test_the_end_of_a_job_is_known_long_before_its_document_tells(ce: Real
         await removed(poller, backend, handles)
 
 
-async def test_whole_lives(ce: RealCE) -> None:
+async def test_whole_lives(ce: CE) -> None:
     count = WHOLE_LIVES.get(ce.instance.id, 20)
     async with (
         ce.backend(polling={"listing": 2, "documents": 5}) as backend,
@@ -146,7 +146,7 @@ async def test_whole_lives(ce: RealCE) -> None:
 
 @pytest.mark.slurm
 async def test_a_suspended_job_is_killed_after_its_grace_and_one_released_in_time_is_not(
-    ce: RealCE,
+    ce: CE,
 ) -> None:
     hold = {"action": "kill", "other_after": 3, "grace": 20}
     policy = Policy.from_dict({"name": "other is held", "hold": hold})
@@ -178,7 +178,7 @@ async def test_a_suspended_job_is_killed_after_its_grace_and_one_released_in_tim
 
 
 async def held_and_other(
-    ce: RealCE, backend: ARCBackend, poller: Poller, heard: Heard, count: int
+    ce: CE, backend: ARCBackend, poller: Poller, heard: Heard, count: int
 ) -> tuple[Sequence[JobHandle], Sequence[JobHandle]]:
     """Running jobs, some of which HTCondor suspends and some of which it holds."""
     handles = (await backend.submit(SLEEP, count=2 * count)).handles
@@ -193,7 +193,7 @@ async def held_and_other(
 
 
 @pytest.mark.condor
-async def test_report_tells_of_held_jobs_and_does_nothing(ce: RealCE) -> None:
+async def test_report_tells_of_held_jobs_and_does_nothing(ce: CE) -> None:
     async with ce.backend(polling=FAST) as backend, polled(backend) as (poller, heard):
         (suspended,), (on_hold,) = await held_and_other(ce, backend, poller, heard, 1)
         await heard.until(
@@ -214,7 +214,7 @@ async def test_report_tells_of_held_jobs_and_does_nothing(ce: RealCE) -> None:
 
 
 @pytest.mark.condor
-async def test_patience_ends_after_the_grace_and_who_is_released_in_time_lives(ce: RealCE) -> None:
+async def test_patience_ends_after_the_grace_and_who_is_released_in_time_lives(ce: CE) -> None:
     """The policy that ships, with seconds for its hours."""
     shipped = Policy.load("patient-kill").model_dump()
     shipped["hold"] |= {"other_after": 5, "grace": 25}
@@ -249,7 +249,7 @@ async def test_patience_ends_after_the_grace_and_who_is_released_in_time_lives(c
 
 
 @pytest.mark.condor
-async def test_a_job_held_before_its_start_and_released_in_time_lives(ce: RealCE) -> None:
+async def test_a_job_held_before_its_start_and_released_in_time_lives(ce: CE) -> None:
     policy = Policy.from_dict(
         {"name": "other is held", "hold": {"action": "kill", "other_after": 2, "grace": 15}}
     )
@@ -268,7 +268,7 @@ async def test_a_job_held_before_its_start_and_released_in_time_lives(ce: RealCE
         await removed(poller, backend, handles)
 
 
-async def test_the_consumer_is_asked_about_a_held_job(ce: RealCE) -> None:
+async def test_the_consumer_is_asked_about_a_held_job(ce: CE) -> None:
     hold = {"action": "ask", "other_after": 2, "grace": 3}
     policy = Policy.from_dict({"name": "ask", "hold": hold})
     async with ce.backend(polling=FAST) as backend, polled(backend, policy) as (poller, heard):
@@ -294,7 +294,7 @@ async def test_the_consumer_is_asked_about_a_held_job(ce: RealCE) -> None:
         await removed(poller, backend, handles)
 
 
-async def test_a_kill_is_a_kill_whoever_asks_for_it(ce: RealCE) -> None:
+async def test_a_kill_is_a_kill_whoever_asks_for_it(ce: CE) -> None:
     """Never failed, though the live listing says so; and no purge of what is not over."""
     policy = Policy.from_dict({"name": "insistent", "kill": {"repeat_after": 20}})
     async with (
@@ -335,6 +335,7 @@ async def test_a_kill_is_a_kill_whoever_asks_for_it(ce: RealCE) -> None:
         ends(heard.events, policy)
 
 
+@pytest.mark.real
 async def test_daemons_that_die_under_a_poller_lose_no_job(ce: RealCE) -> None:
     """First the one that answers, then the one that manages the jobs."""
     outages: list[PollerEvent] = []
@@ -342,19 +343,22 @@ async def test_daemons_that_die_under_a_poller_lose_no_job(ce: RealCE) -> None:
         ce.backend(polling=FAST, retries={"attempts": 2, "backoff": 0.1}) as backend,
         polled(backend) as (poller, heard),
     ):
-        handles = (await backend.submit(sleeping(8), count=12)).handles
-        poller.track(handles)
-        await heard.until(lambda: all(heard.of(handle) for handle in handles))
-        await trio.to_thread.run_sync(ce.kill_daemon, "arex-ws")
-        await heard.until(lambda: isinstance(heard.events[-1], CEUnreachable))
-        before = len(heard.events)
-        await trio.sleep(5)
-        assert len(heard.events) == before  # told once
-        await trio.to_thread.run_sync(ce.restart_daemon, "arex-ws")
-        await heard.until(lambda: any(isinstance(event, CEBack) for event in heard.events))
-        await trio.to_thread.run_sync(ce.kill_daemon, "arex")
-        await trio.sleep(5)
-        await trio.to_thread.run_sync(ce.restart_daemon, "arex")
+        # A-REX itself can lose a job that it is just moving (docs/explanation/arc-rest.md), so none
+        # leaves the batch system meanwhile.
+        with ce.partition_down():
+            handles = (await backend.submit(sleeping(1), count=12)).handles
+            poller.track(handles)
+            await heard.until(lambda: heard.are(handles, "queuing"), publishing=ce)
+            await trio.to_thread.run_sync(ce.kill_daemon, "arex-ws")
+            await heard.until(lambda: isinstance(heard.events[-1], CEUnreachable))
+            before = len(heard.events)
+            await trio.sleep(5)
+            assert len(heard.events) == before  # told once
+            await trio.to_thread.run_sync(ce.restart_daemon, "arex-ws")
+            await heard.until(lambda: any(isinstance(event, CEBack) for event in heard.events))
+            await trio.to_thread.run_sync(ce.kill_daemon, "arex")
+            await trio.sleep(5)
+            await trio.to_thread.run_sync(ce.restart_daemon, "arex")
         await heard.until(lambda: heard.are(handles, *OVER))
         assert set(ends(heard.events).values()) == {"finished"}
         outages = [event for event in heard.events if not isinstance(event, JobEvent)]
@@ -392,9 +396,7 @@ trio.run(main)
 """
 
 
-async def test_a_consumer_that_is_killed_goes_on_from_its_snapshot(
-    ce: RealCE, tmp_path: Path
-) -> None:
+async def test_a_consumer_that_is_killed_goes_on_from_its_snapshot(ce: CE, tmp_path: Path) -> None:
     """Nothing that happens before, meanwhile and after is lost or told twice."""
     events_file, snapshot_file = tmp_path / "events", tmp_path / "snapshot"
     credentials = ce.credentials()
@@ -465,7 +467,7 @@ async def test_a_consumer_that_is_killed_goes_on_from_its_snapshot(
         await backend.purge([handle for handle in handles if handle != purged_one])
 
 
-async def test_two_ces_in_one_stream(ce: RealCE, tmp_path: Path) -> None:
+async def test_two_ces_in_one_stream(ce: CE, tmp_path: Path) -> None:
     """The second is the same at another address, whose line is cut.
 
     (Another instance that runs here is another test's.)
@@ -505,7 +507,7 @@ async def test_two_ces_in_one_stream(ce: RealCE, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-async def test_the_example_goes_on_after_an_interrupt(ce: RealCE, tmp_path: Path) -> None:
+async def test_the_example_goes_on_after_an_interrupt(ce: CE, tmp_path: Path) -> None:
     """examples/poller.py, as a user runs it: Ctrl-C, and the same command again."""
     token_file, state = tmp_path / "token", tmp_path / "state.json"
     token_file.write_text(ce.token())
@@ -543,7 +545,7 @@ async def test_the_example_goes_on_after_an_interrupt(ce: RealCE, tmp_path: Path
     assert not state.exists()
 
 
-async def test_outputs_are_fetched_when_the_policy_says_so(ce: RealCE, tmp_path: Path) -> None:
+async def test_outputs_are_fetched_when_the_policy_says_so(ce: CE, tmp_path: Path) -> None:
     """Refused before the end, whole after it, and as far as there is any under another policy."""
     spec = SubmissionSpec(
         executable="/bin/sh", arguments=("-c", "echo begun; sleep 20; echo done"), stdout="o.txt"
@@ -591,7 +593,7 @@ async def test_outputs_are_fetched_when_the_policy_says_so(ce: RealCE, tmp_path:
         assert gone_.reason
 
 
-async def test_a_purge_that_kills_first(ce: RealCE) -> None:
+async def test_a_purge_that_kills_first(ce: CE) -> None:
     policy = Policy.from_dict({"name": "thorough", "purge": {"active": "kill"}})
     async with ce.backend(polling=FAST) as backend, polled(backend, policy) as (poller, heard):
         handles = (await backend.submit(SLEEP, count=2)).handles

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.packaging.readme import example
 
 pytestmark = [pytest.mark.slurm, pytest.mark.once]
 
 
-def test_the_example_runs(ce: RealCE, tmp_path: Path) -> None:
+def test_the_example_runs(ce: CE, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.touch(mode=0o600)
     token_file.write_text(ce.token())

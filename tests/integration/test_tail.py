@@ -16,7 +16,7 @@ from arcbackend import (
     Resources,
     SubmissionSpec,
 )
-from tests.integration.ce import RealCE
+from tests.integration.ce import CE
 from tests.integration.jobs import local, over
 
 # Slurm: what is read lies in the session directory of A-REX, whatever the batch system.
@@ -45,7 +45,7 @@ async def until_there(backend: ARCBackend, job: JobHandle, name: str | None = No
     return tail
 
 
-async def test_a_running_job(ce: RealCE) -> None:
+async def test_a_running_job(ce: CE) -> None:
     async with ce.backend(limits={"stall_timeout": 5}) as backend:
         (handle,) = (await backend.submit(SPEC)).handles
         early = await backend.tail(handle)
@@ -128,7 +128,7 @@ async def test_a_running_job(ce: RealCE) -> None:
                 await trio.sleep(0.5)
 
 
-async def test_a_job_that_discards_its_output(ce: RealCE) -> None:
+async def test_a_job_that_discards_its_output(ce: CE) -> None:
     spec = SPEC.model_copy(update={"stdout": None, "arguments": ("-c", "true")})
     async with ce.backend() as backend:
         (handle,) = (await backend.submit(spec)).handles

@@ -1,6 +1,6 @@
 """A CA, users, proxies and certificate requests, made with `cryptography`; OpenSSL judges them.
 
-Nothing of `arcbackend.x509` is used: ProxyCertInfo is written byte by byte here.
+Nothing of `arcbackend.x509` is used, which they are to test.
 """
 
 from __future__ import annotations
@@ -9,20 +9,62 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+from arcbackend.simulator import certificates as shared
+from arcbackend.simulator.certificates import (
+    INHERIT_ALL,
+    LIMITED,
+    PROXY_CERT_INFO,
+    USER_USAGE,
+    Credential,
+    Key,
+    certificates_pem,
+    issue_proxy,
+    issue_user,
+    key_pem,
+    proxy_cert_info,
+    request_for,
+    usage,
+)
+
+__all__ = [
+    "DAY",
+    "DRAFT_PROXY_CERT_INFO",
+    "HOUR",
+    "INDEPENDENT",
+    "INHERIT_ALL",
+    "LIMITED",
+    "NOW",
+    "PROXY_CERT_INFO",
+    "USER_USAGE",
+    "VALID",
+    "Credential",
+    "authority",
+    "certificates_pem",
+    "issue",
+    "key",
+    "key_pem",
+    "name",
+    "openssl_says",
+    "proxy",
+    "proxy_cert_info",
+    "request",
+    "usage",
+    "user",
+    "with_ca",
+]
+
 Kind: TypeAlias = Literal["rsa", "ec"]
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -30,26 +72,11 @@ HOUR = timedelta(hours=1)
 DAY = 24 * HOUR
 VALID = (NOW - DAY, NOW + DAY)
 
-PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 DRAFT_PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.4.1.3536.1.222")
 VOMS = x509.ObjectIdentifier("1.3.6.1.4.1.8005.100.100.5")
-INHERIT_ALL = bytes.fromhex("06082b06010505071501")
 INDEPENDENT = bytes.fromhex("06082b06010505071502")
-LIMITED = bytes.fromhex("060b2b060104019b5001010109")
 
 PREFIX = ((NameOID.DOMAIN_COMPONENT, "org"), (NameOID.DOMAIN_COMPONENT, "example"))
-
-
-def der(tag: int, content: bytes) -> bytes:
-    """One short element of DER."""
-    assert len(content) < 128
-    return bytes([tag, len(content)]) + content
-
-
-def proxy_cert_info(policy: bytes = INHERIT_ALL, path_length: int | None = None) -> bytes:
-    """ProxyCertInfo as RFC 3820 writes it."""
-    length = b"" if path_length is None else der(0x02, bytes([path_length]))
-    return der(0x30, length + der(0x30, policy))
 
 
 @cache
@@ -58,47 +85,6 @@ def key(kind: Kind = "ec", number: int = 0) -> Key:
     if kind == "rsa":
         return rsa.generate_private_key(65537, 2048)
     return ec.generate_private_key(ec.SECP256R1())
-
-
-def key_pem(private: Any, form: str = "PKCS8", password: bytes | None = None) -> bytes:
-    """A private key in PEM, as one of OpenSSL's formats."""
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if password is not None:
-        encryption = serialization.BestAvailableEncryption(password)
-    kind = getattr(serialization.PrivateFormat, form)
-    pem: bytes = private.private_bytes(serialization.Encoding.PEM, kind, encryption)
-    return pem
-
-
-def usage(**bits: bool) -> x509.KeyUsage:
-    """Key usage with these bits and no others."""
-    nothing = dict.fromkeys(signature(x509.KeyUsage).parameters, False)
-    return x509.KeyUsage(**{**nothing, **bits})
-
-
-USER_USAGE = usage(digital_signature=True, content_commitment=True, key_encipherment=True)
-
-
-@dataclass(frozen=True)
-class Credential:
-    """A certificate, its key, and the certificates behind it, without the CA's."""
-
-    certificate: x509.Certificate
-    key: Key
-    above: tuple[x509.Certificate, ...] = ()
-
-    @property
-    def chain(self) -> tuple[x509.Certificate, ...]:
-        return (self.certificate, *self.above)
-
-    def pem(self, form: str = "PKCS8") -> bytes:
-        """As voms-proxy-init and arcproxy write it: certificate, key, chain."""
-        first, *others = certificates_pem(self.chain)
-        return b"".join((first, key_pem(self.key, form), *others))
-
-
-def certificates_pem(certificates: Sequence[x509.Certificate]) -> list[bytes]:
-    return [each.public_bytes(serialization.Encoding.PEM) for each in certificates]
 
 
 def name(*pairs: tuple[x509.ObjectIdentifier, str]) -> x509.Name:
@@ -114,18 +100,8 @@ def issue(
     *,
     valid: tuple[datetime, datetime] = VALID,
 ) -> x509.Certificate:
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(valid[0])
-        .not_valid_after(valid[1])
-    )
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(issuer_key, hashes.SHA256())
+    """Sign a certificate."""
+    return shared.issue(subject, public_key, issuer, issuer_key, extensions, valid=valid)
 
 
 @cache
@@ -149,18 +125,8 @@ def user(
     valid: tuple[datetime, datetime] = (NOW - 30 * DAY, NOW + 30 * DAY),
 ) -> Credential:
     """An end entity's certificate."""
-    private = private or key()
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=False, path_length=None), True)
-    ]
-    if key_usage is not None:
-        extensions.append((key_usage, True))
     subject = subject or name((NameOID.COMMON_NAME, "Ann"))
-    ca = authority()
-    certificate = issue(
-        subject, private.public_key(), ca.certificate.subject, ca.key, extensions, valid=valid
-    )
-    return Credential(certificate, private)
+    return issue_user(subject, private or key(), authority(), valid=valid, key_usage=key_usage)
 
 
 def proxy(
@@ -186,17 +152,7 @@ def proxy(
         extensions.append((key_usage, True))
     if voms is not None:
         extensions.append((x509.UnrecognizedExtension(VOMS, voms), False))
-    own = x509.NameAttribute(NameOID.COMMON_NAME, common_name)
-    subject = x509.Name([*parent.certificate.subject.rdns, x509.RelativeDistinguishedName([own])])
-    certificate = issue(
-        subject,
-        private.public_key(),
-        parent.certificate.subject,
-        parent.key,
-        extensions,
-        valid=valid,
-    )
-    return Credential(certificate, private, parent.chain)
+    return issue_proxy(parent, private, extensions, valid=valid, common_name=common_name)
 
 
 def with_ca(credential: Credential) -> Credential:
@@ -212,12 +168,9 @@ def request(
     subject: x509.Name | None = None,
 ) -> bytes:
     """A certificate request, as A-REX's: without a subject, for an RSA key."""
-    private = private or key("rsa", 2000)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject or x509.Name([]))
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=True)
-    algorithm = hashes.SHA256() if isinstance(private, Key) else None
-    return builder.sign(private, algorithm).public_bytes(encoding)
+    return request_for(
+        private or key("rsa", 2000), encoding=encoding, extensions=extensions, subject=subject
+    )
 
 
 def openssl_says(chain: bytes, folder: Path, at: datetime = NOW) -> str:

@@ -26,7 +26,7 @@ NEW = Request(
 def assert_at_rest(transport: Transport) -> None:
     """No slot is taken, and every open connection is idle and known to its pool."""
     assert transport._slots.value == transport._settings.connections
-    pools = [lease.pool for lease in transport._leases.values()]
+    pools = [lease.pool for lease in transport._leases.values() if lease.pool is not None]
     assert all(lease.in_use == 0 for lease in transport._leases.values())
     assert not any(pool._requests for pool in pools)
     connections = [connection for pool in pools for connection in pool.connections]
