@@ -8,7 +8,6 @@ between the handshake and the first byte. Both are mended here.
 from __future__ import annotations
 
 import math
-import socket
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,11 +15,11 @@ from typing import Any
 import httpcore2
 import trio
 
+from arcbackend._channel import Channel
+
 __all__ = ["Network", "Pool"]
 
 _WRITE_BYTES = 64 * 1024
-_READ_BYTES = 256 * 1024
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 
 class Network(httpcore2.AsyncNetworkBackend):
@@ -66,7 +65,7 @@ class Network(httpcore2.AsyncNetworkBackend):
             raise httpcore2.ConnectError(exc) from exc
         finally:
             self._connecting -= 1
-        connection = _Stream(self, stream.socket, _QuickAck(stream), deadline)
+        connection = _Stream(self, Channel(stream), deadline)
         self._streams.add(connection)
         if self._closed:
             await connection.aclose()
@@ -93,19 +92,11 @@ class Network(httpcore2.AsyncNetworkBackend):
 
 
 class _Stream(httpcore2.AsyncNetworkStream):
-    """One connection, before and after its TLS handshake."""
+    """One connection, before and after its TLS handshake; nothing is sent or received before."""
 
-    def __init__(
-        self,
-        network: Network,
-        sock: trio.socket.SocketType,
-        raw: trio.abc.Stream,
-        deadline: float,
-    ) -> None:
+    def __init__(self, network: Network, channel: Channel, deadline: float) -> None:
         self._network = network
-        self._socket = sock
-        self._raw = raw
-        self._top: trio.abc.Stream = raw
+        self._channel = channel
         self._deadline = deadline
         self._held = bytearray()
 
@@ -116,12 +107,10 @@ class _Stream(httpcore2.AsyncNetworkStream):
     ) -> bytes:
         await self._flush(timeout)
         try:
-            with trio.fail_after(math.inf if timeout is None else timeout):
-                data = await self._top.receive_some(_READ_BYTES)
-                return self._drained(bytes(data))  # bytes(bytes) does not copy
+            return await self._channel.receive(math.inf if timeout is None else timeout)
         except trio.TooSlowError:
             raise httpcore2.ReadTimeout from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+        except (OSError, trio.ClosedResourceError) as exc:
             raise httpcore2.ReadError(exc) from exc
 
     async def write(
@@ -143,15 +132,16 @@ class _Stream(httpcore2.AsyncNetworkStream):
         for start in range(0, len(held), _WRITE_BYTES):
             try:
                 with trio.fail_after(math.inf if timeout is None else timeout):
-                    await self._top.send_all(held[start : start + _WRITE_BYTES])
+                    await self._channel.send(held[start : start + _WRITE_BYTES])
             except trio.TooSlowError:
                 raise httpcore2.WriteTimeout from None
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            except (OSError, trio.ClosedResourceError) as exc:
                 raise httpcore2.WriteError(exc) from exc
 
     async def aclose(self) -> None:
         self._network._forget(self)
-        await self._top.aclose()
+        self._channel.close()
+        await trio.lowlevel.checkpoint()
 
     async def start_tls(
         self,
@@ -159,88 +149,23 @@ class _Stream(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - connect_tcp began to count
     ) -> httpcore2.AsyncNetworkStream:
-        # https_compatible: no wait for the peer's goodbye when closing.
-        tls = trio.SSLStream(
-            self._raw, ssl_context, server_hostname=server_hostname, https_compatible=True
-        )
         try:
             with trio.fail_at(self._deadline):
-                await tls.do_handshake()
+                await self._channel.handshake(ssl_context, server_hostname)
         except BaseException as exc:
             with trio.CancelScope(shield=True):
                 await self.aclose()
             if isinstance(exc, trio.TooSlowError):
                 raise httpcore2.ConnectTimeout from None
-            if isinstance(exc, trio.BrokenResourceError | trio.ClosedResourceError):
+            if isinstance(exc, OSError | trio.ClosedResourceError):
                 raise httpcore2.ConnectError(exc) from exc
             raise
-        self._top = tls
         return self
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            closed = self._socket.fileno() < 0
-            return closed or self._socket.is_readable() or self._undelivered()
-        if info == "ssl_object" and isinstance(self._top, trio.SSLStream):
-            return self._top._ssl_object
-        return None
-
-    def _drained(self, data: bytes) -> bytes:
-        """Add the TLS records that have arrived already.
-
-        A record holds 16 KiB: taking them one by one through all the layers above costs a download
-        more than twice the CPU.
-        """
-        if not data or not self._undelivered():
-            return data
-        pieces, room = [data], _READ_BYTES - len(data)
-        tls: ssl.SSLObject = self._top._ssl_object  # type: ignore[attr-defined]
-        while room > 0:
-            try:
-                piece = tls.read(room)
-            except ssl.SSLError:  # nothing more for now; what is worse comes again
-                break
-            if not piece:
-                break
-            pieces.append(piece)
-            room -= len(piece)
-        return b"".join(pieces)
-
-    def _undelivered(self) -> bool:
-        """Tell whether TLS holds bytes that were received and not read."""
-        tls = self._top
-        return isinstance(tls, trio.SSLStream) and bool(tls.pending() or tls._incoming.pending)
-
-
-class _QuickAck(trio.abc.Stream):
-    """A TCP stream whose arrivals the kernel acknowledges at once.
-
-    A-REX writes the head and the body of an answer separately with Nagle's algorithm on, so the
-    body waits for the acknowledgement of the head, which Linux delays by 40 ms. The option does not
-    stick: it is set before each read.
-    """
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self._socket = stream.socket
-        self._more = False  # known to wait in the kernel: the option costs 0.15 ms
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        limit = max_bytes or _READ_BYTES
-        if _QUICKACK is not None and not self._more and self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        data = bytes(await self._stream.receive_some(limit))
-        self._more = len(data) == limit
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+            return self._channel.is_readable
+        return self._channel.tls if info == "ssl_object" else None
 
 
 class Pool(httpcore2.AsyncConnectionPool):
