@@ -34,6 +34,10 @@ FOREIGN = (
 """What `explain` takes. Anything else is not the network's and passes through as it is."""
 
 _QUOTED = 200
+# What a client's OpenSSL says of a handshake into which A-REX has put the end of another connection
+# (docs/explanation/arc-rest.md, Connections).
+_DISTURBED = frozenset({"INVALID_ALERT", "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"})
+
 # OpenSSL's names of the alerts that are about the peer's certificate (RFC 5246, section 7.2.2).
 _ALERTS = {
     "ALERT_CERTIFICATE_EXPIRED": "it has expired, or is not valid yet: renew it",
@@ -155,8 +159,9 @@ def _connect_error(exc: BaseException, limits: Limits) -> tuple[str, bool]:
     if _find(exc, ssl.SSLEOFError, ssl.SSLSyscallError, ConnectionResetError) is not None:
         return "the connection was closed during the TLS handshake; try again", True
     if (tls := _find(exc, ssl.SSLError)) is not None:
-        text = f"TLS handshake failed: {tls.reason or tls}. Does this port speak TLS 1.2 or newer?"
-        return text, False
+        disturbed = tls.reason in _DISTURBED
+        advice = "Try again" if disturbed else "Does this port speak TLS 1.2 or newer?"
+        return f"TLS handshake failed: {tls.reason or tls}. {advice}", disturbed
     if (dns := _find(exc, socket.gaierror)) is not None:
         text = f"cannot resolve {host}: {dns.strerror}. Check the endpoint's name and the DNS"
         return text, True

@@ -93,6 +93,23 @@ async def test_closed_during_the_handshake(connect: Connect) -> None:
         assert not error.maybe_done
 
 
+async def test_the_end_of_another_connection_in_the_handshake(
+    connect: Connect, events: list[Any]
+) -> None:
+    """A-REX does so now and then (docs/explanation/arc-rest.md, Connections)."""
+
+    async def confused(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"\x15\x03\x03\x00\x1a" + bytes(range(26)))
+        await stream.receive_some()
+
+    async with raw_serving(confused) as endpoint, connect(endpoint) as transport:
+        error = await fails(transport, TransportError, "TLS handshake failed: .*Try again")
+        assert isinstance(error, TransportError)
+        assert not error.maybe_done
+        assert len(events) > 1  # it was tried again
+
+
 async def test_no_tls(connect: Connect, events: list[Any]) -> None:
     async def plain(stream: trio.SocketStream) -> None:
         await stream.receive_some()
