@@ -45,6 +45,7 @@ class Laboratory:
         self.batch = self.manager.batch
         self.jobs: list[Job] = []
         self.removed: list[Job] = []
+        self.tidied: list[Job] = []
         self.transferred: list[tuple[Job, Callable[[str | None], None]]] = []
         self.lacks: str | None = None
 
@@ -99,7 +100,7 @@ class Laboratory:
         return self.lacks
 
     def tidy(self, job: Job) -> None:
-        pass
+        self.tidied.append(job)
 
     def remove(self, job: Job) -> None:
         self.removed.append(job)

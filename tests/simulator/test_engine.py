@@ -220,6 +220,8 @@ def test_killed(state: InnerState) -> None:
     assert job.exit_code == (0 if state is S.FINISHING else None)
     assert not job.in_batch
     assert lab.batch.free == lab.settings.slots
+    lab.after(10)
+    assert lab.tidied == [job]
     assert (lab.live(job), lab.told(job)) == ("FAILED", "KILLED")
 
 
@@ -432,7 +434,7 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.lab = Laboratory(
-            lrms=self.lrms, slots=3, max_running=6, pace={"scripts": 2}, publish_every=60
+            lrms=self.lrms, slots=3, max_running=4, pace={"scripts": 2}, publish_every=60
         )
         self.furthest: dict[Job, int] = {}
         self.ends: dict[Job, float] = {}
@@ -443,10 +445,11 @@ class Life(RuleBasedStateMachine):
         for job in self.lab.jobs:
             self.history.setdefault(job, {None, "ACCEPTED"}).add(self.lab.told(job))
 
-    @rule(plan=PLANS, cpus=st.integers(1, 4), awaits=st.booleans())
-    def make(self, plan: Plan, cpus: int, awaits: bool) -> None:
+    @rule(plan=PLANS, cpus=st.integers(1, 4), awaits=st.booleans(), copies=st.integers(1, 4))
+    def make(self, plan: Plan, cpus: int, awaits: bool, copies: int) -> None:
         inputs = ("data",) if awaits else ()
-        self.lab.make(plan, described(cpus=cpus, inputs=inputs, wall_time_s=200))
+        for _ in range(copies):
+            self.lab.make(plan, described(cpus=cpus, inputs=inputs, wall_time_s=200))
         self.note()
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 2.0, 30.0, 700.0]))
@@ -517,7 +520,7 @@ class Life(RuleBasedStateMachine):
         early = [job for job in self.lab.jobs if job.state in (S.ACCEPTED, S.PREPARING, S.SUBMIT)]
         assert self.lab.manager.wanted("main") == sum(job.description.cpus for job in early)
         busy = sum(job.state in (S.SUBMIT, S.INLRMS) for job in self.lab.jobs)
-        assert busy <= 6
+        assert busy <= 4
 
     @invariant()
     def none_goes_back(self) -> None:
@@ -544,6 +547,8 @@ class Life(RuleBasedStateMachine):
             self.lab.batch.remove_foreign(foreign)
         for job in self.lab.jobs:
             self.lab.manager.uploaded(job, "data")
+            if job.description.cpus > self.lab.settings.slots:
+                self.lab.manager.kill(job)  # HTCondor would keep it for ever
         for _ in range(2 * len(self.lab.jobs) + 10):
             for job in self.lab.jobs:
                 for verb in (self.lab.batch.release, self.lab.batch.resume):
@@ -566,6 +571,6 @@ class LifeBehindCondor(Life):
 
 
 TestLife = Life.TestCase
-TestLife.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLife.settings = hypothesis_settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestLifeBehindCondor = LifeBehindCondor.TestCase
 TestLifeBehindCondor.settings = TestLife.settings

@@ -19,7 +19,6 @@ from tests.simulator.likeness.steps import (
     Publish,
     Step,
     Until,
-    both,
     get,
     on_ids,
     other,
@@ -386,7 +385,7 @@ _DIAGNOSE = [
 ]
 
 CONVERSATIONS = (
-    *both("session directory", _DIRECTORY),
-    *both("upload", _UPLOAD),
+    Conversation("session directory", tuple(_DIRECTORY)),
+    Conversation("upload", tuple(_UPLOAD)),
     Conversation("records", tuple(_DIAGNOSE)),
 )

@@ -391,65 +391,63 @@ def _actions() -> list[Conversation]:
     )
 
 
-ENDED = [
-    *both(
-        "what is done to a job",
-        [
-            new("make", several(WAITING, WAITING, TRUE), capture=("killed", "cleaned", "done")),
-            on_ids(
-                "restart",
-                "restart one that waits",
-                "@killed@",
-                before=(Until("killed", STANDS), Until("cleaned", STANDS)),
-            ),
-            on_ids("kill", "kill", "@killed@"),
-            # (Sometimes it is refused: 505.)
-            on_ids("kill", "kill again", "@killed@", loose=frozenset({"reason", "status-code"})),
-            on_ids("clean", "clean one that waits", "@cleaned@"),
-            on_ids("clean", "clean again", "@cleaned@"),
-            on_ids("kill", "kill what is to be cleaned", "@cleaned@"),
-            on_ids(
-                "status",
-                "status of the killed",
-                "@killed@",
-                before=(Until("killed", ("FAILED", "KILLED")), Publish()),
-            ),
-            get("list of the killed", "@rest@/jobs?state=FAILED,KILLED"),
-            on_ids("kill", "kill the killed", "@killed@"),
-            on_ids(
-                "status",
-                "status of the cleaned",
-                "@cleaned@",
-                before=(Until("cleaned", ("WIPED", "gone")),),
-            ),
-            on_ids(
-                "status",
-                "status of the done",
-                "@done@",
-                before=(Until("done", ("FINISHED",)), Publish()),
-            ),
-            get("list of the done", "@rest@/jobs?state=FINISHED"),
-            on_ids("info", "info of the done", "@done@", view="shape"),
-            on_ids("info", "info of the killed", "@killed@", view="there"),
-            on_ids("kill", "kill the done", "@done@"),
-            on_ids("restart", "restart the done", "@done@"),
-            on_ids("restart", "restart the killed", "@killed@"),
-            on_ids("delegations", "delegations of the done", "@done@"),
-            on_ids("status", "status afterwards", "@done@"),
-            on_ids("clean", "clean the done", "@done@"),
-            on_ids(
-                "status",
-                "status of what is clean",
-                "@done@",
-                before=(Until("done", ("WIPED", "gone")),),
-            ),
-            on_ids("info", "info of what is clean", "@done@", view="shape"),
-            get("session of what is clean", "@rest@/jobs/@done@/session"),
-            get("record of what is clean", "@rest@/jobs/@done@/diagnose/errors"),
-            on_ids("clean", "clean what is clean", "@done@"),
-        ],
-        alone=True,
+ENDED = Conversation(
+    "what is done to a job",
+    (
+        new("make", several(WAITING, WAITING, TRUE), capture=("killed", "cleaned", "done")),
+        on_ids(
+            "restart",
+            "restart one that waits",
+            "@killed@",
+            before=(Until("killed", STANDS), Until("cleaned", STANDS)),
+        ),
+        on_ids("kill", "kill", "@killed@"),
+        # (Sometimes it is refused: 505.)
+        on_ids("kill", "kill again", "@killed@", loose=frozenset({"reason", "status-code"})),
+        on_ids("clean", "clean one that waits", "@cleaned@"),
+        on_ids("clean", "clean again", "@cleaned@"),
+        on_ids("kill", "kill what is to be cleaned", "@cleaned@"),
+        on_ids(
+            "status",
+            "status of the killed",
+            "@killed@",
+            before=(Until("killed", ("FAILED", "KILLED")), Publish()),
+        ),
+        get("list of the killed", "@rest@/jobs?state=FAILED,KILLED"),
+        on_ids("kill", "kill the killed", "@killed@"),
+        on_ids(
+            "status",
+            "status of the cleaned",
+            "@cleaned@",
+            before=(Until("cleaned", ("WIPED", "gone")),),
+        ),
+        on_ids(
+            "status",
+            "status of the done",
+            "@done@",
+            before=(Until("done", ("FINISHED",)), Publish()),
+        ),
+        get("list of the done", "@rest@/jobs?state=FINISHED"),
+        on_ids("info", "info of the done", "@done@", view="shape"),
+        on_ids("info", "info of the killed", "@killed@", view="there"),
+        on_ids("kill", "kill the done", "@done@"),
+        on_ids("restart", "restart the done", "@done@"),
+        on_ids("restart", "restart the killed", "@killed@"),
+        on_ids("delegations", "delegations of the done", "@done@"),
+        on_ids("status", "status afterwards", "@done@"),
+        on_ids("clean", "clean the done", "@done@"),
+        on_ids(
+            "status",
+            "status of what is clean",
+            "@done@",
+            before=(Until("done", ("WIPED", "gone")),),
+        ),
+        on_ids("info", "info of what is clean", "@done@", view="shape"),
+        get("session of what is clean", "@rest@/jobs/@done@/session"),
+        get("record of what is clean", "@rest@/jobs/@done@/diagnose/errors"),
+        on_ids("clean", "clean what is clean", "@done@"),
     ),
-]
+    alone=True,
+)
 
-CONVERSATIONS = (*LISTS, *NEW, *_actions(), *ENDED)
+CONVERSATIONS = (*LISTS, *NEW, *_actions(), ENDED)

@@ -65,8 +65,8 @@ class Connection:
     async def open(cls, endpoint: str, context: ssl.SSLContext) -> Connection:
         """Connect.
 
-        A real CE spoils some handshakes when several come at once (docs/explanation/arc-rest.md,
-        Connections): one that ends as no refusal does is tried again.
+        A real CE disturbs some handshakes (docs/explanation/arc-rest.md, Connections): one that
+        ends as no refusal does is tried again.
 
         Raises:
             HandshakeRefused: the server does not want us.
