@@ -263,9 +263,11 @@ class RealCE(CE):
 
         It writes the jobs' documents; its output is the CE's own, which A-REX writes.
         """
+        # It dies if a job is removed while it writes, so it is run again.
         script = (
-            'cd "$1" && new=$(mktemp info.XXXXXX) && /usr/share/arc/CEinfo.pl --splitjobs '
-            '--config /run/arched-arex.cfg >"$new" && mv "$new" info.xml'
+            'cd "$1" && new=$(mktemp info.XXXXXX) && for try in 1 2 3 4 5; do '
+            '/usr/share/arc/CEinfo.pl --splitjobs --config /run/arched-arex.cfg >"$new" '
+            '&& mv "$new" info.xml && exit; done; exit 1'
         )
         self.run("sh", "-c", script, "sh", self.control_directory)
 

@@ -81,7 +81,7 @@ async def test_copies_see_their_own_environment_and_secret_and_no_other(
         submission = await backend.submit(spec, copies=copies)
         assert submission.failures == {}
         assert [handle.copy_index for handle in submission.handles] == list(range(200))
-        states = await over(backend, submission.handles)
+        states = await over(backend, submission.handles, within=900)
         assert set(states.values()) == {JobStatus.DONE}
         seen = _files(ce, submission, "seen.txt")
         assert seen == [f"all/copy {n}\n{secrets[n]}600\n" for n in range(200)]
