@@ -178,18 +178,16 @@ class _Fetch:
         async def worker(_number: int) -> None:
             while (turn := await self._turns.next()) is not None:
                 job, task = turn
-                download = None
-                job_done = False
                 try:
                     download = await self._do(builder, job, task)
                 finally:
                     self._turns.asked(job)
-                    if download is None:
-                        job_done = self._turns.done(job)
-                if job_done:  # not if cancelled: then the last of its files is not here
-                    self._finish(job)
+                # Not if cancelled: then this file is not here, and what has arrived of the job's
+                # others may still land.
                 if download is not None:
                     await self._landing.add(download, partial(self._landed, job, task, download))
+                elif self._turns.done(job):
+                    self._finish(job)
 
         failed: Exception | None = None
         try:
