@@ -28,6 +28,10 @@ class Batch(ABC):
     def jobs(self) -> dict[str, dict[str, str]]:
         """ARC's short id → the fields that the batch system has of the job."""
 
+    def saved(self) -> set[str]:
+        """The jobs that would survive a crash of the batch system's daemon. (Slurm only)"""
+        raise NotImplementedError
+
     @abstractmethod
     def closed(self) -> AbstractContextManager[None]:
         """Start no job meanwhile."""
@@ -84,6 +88,11 @@ class Slurm(Batch):
                 jobs[fields["WorkDir"].rsplit("/", 1)[-1]] = fields
         return jobs
 
+    def saved(self) -> set[str]:
+        # slurmctld takes a job at once, and writes down every five seconds which it has.
+        command = "grep -aoE 'sessiondir/[0-9a-f]+' /var/spool/slurmctld/job_state || true"
+        return {line.partition("/")[2] for line in self._run("sh", "-c", command).splitlines()}
+
     @contextmanager
     def closed(self) -> Iterator[None]:
         self._run("scontrol", "update", "partitionname=main", "state=DOWN")
@@ -108,8 +117,9 @@ class Slurm(Batch):
         self._run("scancel", "--user=griduser")
 
     def end_time(self, id_: str) -> None:
-        # Slurm rounds limits to minutes, and looks at them every 30 seconds.
-        self._run("scontrol", "update", f"jobid={self.jobs()[id_]['JobId']}", "endtime=now")
+        # Slurm rounds limits to minutes, and looks at them every 30 seconds. It refuses what is past:
+        # "now" would be, if the second changes on the way.
+        self._run("scontrol", "update", f"jobid={self.jobs()[id_]['JobId']}", "endtime=now+10")
 
     @contextmanager
     def inactive(self, queue: str) -> Iterator[None]:

@@ -24,7 +24,7 @@ from arcbackend import (
 )
 from arcbackend.protocol.requests import RequestBuilder
 from arcbackend.protocol.responses import parse_listing
-from tests.integration.ce import CE, RealCE
+from tests.integration.ce import CE, RealCE, eventually
 from tests.integration.jobs import (
     SLEEP,
     TRUE,
@@ -274,6 +274,8 @@ async def test_daemons_that_die_and_come_back_lose_no_job(ce: RealCE, daemon: st
             # A-REX itself can lose one that it is just moving (docs/explanation/arc-rest.md).
             for handle in submission.handles:
                 await published(backend, handle, "QUEUING", ce)
+            ids = {local(handle) for handle in submission.handles}
+            await eventually(lambda: ids <= ce.batch.saved(), every=0.5)
             await trio.to_thread.run_sync(ce.kill_daemon, daemon)
             await trio.to_thread.run_sync(ce.restart_daemon, daemon)
         assert set((await over(backend, submission.handles)).values()) == {JobStatus.DONE}

@@ -88,7 +88,7 @@ async def test_cancelled_at_every_step(
             touched += cancelled
             if untouched == 5:  # how many steps there are depends on what has arrived
                 break
-        assert touched > 3
+        assert touched > 1
         assert step < 999
         assert opened == closed
         await server.until_idle()
