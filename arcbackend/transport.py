@@ -41,6 +41,7 @@ import httpx
 import structlog
 import trio
 
+from arcbackend._body import body
 from arcbackend._failures import FOREIGN, Limits, explain
 from arcbackend._network import Network, Pool
 from arcbackend._tls import client_context
@@ -554,7 +555,7 @@ class _PoolTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=response.headers,
-            stream=_Incoming(response),
+            stream=_Incoming(response, request.extensions["timeout"]["read"]),
             extensions=response.extensions,
         )
 
@@ -562,9 +563,9 @@ class _PoolTransport(httpx.AsyncBaseTransport):
 class _Incoming(httpx.AsyncByteStream):
     """The body of an answer."""
 
-    def __init__(self, response: httpcore2.Response) -> None:
+    def __init__(self, response: httpcore2.Response, read_timeout: float | None) -> None:
         self._response = response
-        self._chunks = response.aiter_stream()
+        self._chunks = body(response, read_timeout)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks

@@ -27,6 +27,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE_FILE, _MODE_DIRECTORY = 0o600, 0o700
 _PATH_MAX = 4096  # limits.h, with the closing NUL
+# Pieces that one call writes: each call is a chance to wait for the interpreter. limits.h: 1024.
+_TOGETHER = 256
 
 
 class Destination:
@@ -167,12 +169,15 @@ class Sink:
         if self._file < 0:
             self._open()
         self._destination.check_room(sum(map(len, pieces)))
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                written = os.write(self._file, view)
+        for start in range(0, len(pieces), _TOGETHER):
+            rest = [memoryview(piece) for piece in pieces[start : start + _TOGETHER]]
+            while rest:
+                written = os.writev(self._file, rest)
                 self.size += written
-                view = view[written:]
+                while rest and written >= len(rest[0]):
+                    written -= len(rest.pop(0))
+                if written:
+                    rest[0] = rest[0][written:]
 
     def restart(self) -> None:
         """Throw away what was written."""

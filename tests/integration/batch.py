@@ -117,9 +117,9 @@ class Slurm(Batch):
         self._run("scancel", "--user=griduser")
 
     def end_time(self, id_: str) -> None:
-        # Slurm rounds limits to minutes, and looks at them every 30 seconds. It refuses what is past:
-        # "now" would be, if the second changes on the way.
-        self._run("scontrol", "update", f"jobid={self.jobs()[id_]['JobId']}", "endtime=now+10")
+        # Slurm rounds limits to minutes, and looks at them every 30 s. It refuses an end in the
+        # past, as "now" would be if the second changes on the way.
+        self._run("scontrol", "update", f"jobid={self.jobs()[id_]['JobId']}", "endtime=now+9")
 
     @contextmanager
     def inactive(self, queue: str) -> Iterator[None]:

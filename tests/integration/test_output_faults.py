@@ -17,7 +17,7 @@ from tests.wire.proxy import FaultyProxy
 
 pytestmark = [pytest.mark.slurm, pytest.mark.once]
 
-SIZE = 8_000_000
+SIZE = 24_000_000  # with which most of the body goes past h11, also after two cuts
 SCRIPT = f"head -c {SIZE} /dev/urandom > big; sha256sum big; echo small > small"
 SPEC = SubmissionSpec(
     executable="/bin/sh",

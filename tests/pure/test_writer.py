@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from arcbackend.output import writer
 from arcbackend.output.containment import MemberPath, Refused
 from arcbackend.output.writer import Destination, FileKey, Sink
 
@@ -46,6 +47,28 @@ def put(dest: Destination, *path: bytes, data: bytes = b"data") -> None:
 
 def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_what_the_kernel_does_not_take_at_once(
+    dest: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writev, calls = os.writev, 0
+
+    def few(file: int, pieces: list[memoryview]) -> int:
+        """Three bytes at most, and each second time none."""
+        nonlocal calls
+        calls += 1
+        return writev(file, [b"".join(pieces)[: 3 * (calls % 2)]])
+
+    monkeypatch.setattr(os, "writev", few)
+    monkeypatch.setattr(writer, "_TOGETHER", 4)
+    pieces = [b"ab", b"", b"cdefg", b"h", b"", b"ijk", b""]
+    sink = Sink(dest, (b"f",), {})
+    sink.write(pieces[:6])
+    assert sink.size == 11
+    sink.commit(pieces[6:])
+    assert (dest.path / "f").read_bytes() == b"abcdefghijk"
+    assert calls > 4
 
 
 def test_a_file_arrives_whole_with_our_modes(dest: Destination) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from arcbackend import _body
 from arcbackend._network import Pool
 from arcbackend.protocol.messages import Request
 from arcbackend.transport import Transport
@@ -44,11 +45,13 @@ async def cancel_at(step: int, work: Callable[[], Awaitable[Any]]) -> bool:
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept connection"])
-@pytest.mark.parametrize("how", ["send", "content", "stream"])
+@pytest.mark.parametrize("how", ["send", "content", "stream", "long"])
 async def test_cancelled_at_every_step(
-    serve: Serve, connect: Connect, warm: bool, how: str
+    serve: Serve, connect: Connect, warm: bool, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = closed = 0
+    if how == "long":
+        monkeypatch.setattr(_body, "_LONG", 1)
 
     async def content() -> AsyncIterator[bytes]:
         nonlocal opened, closed
