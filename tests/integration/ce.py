@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import trio
 import yaml
@@ -87,6 +87,18 @@ def call_stack(*arguments: str, input_: bytes | None = None) -> subprocess.Compl
     return done
 
 
+class ProxyTraits(TypedDict, total=False):
+    """What is special about a proxy; what is what: stacks/stacklib/proxies.py."""
+
+    limited: bool
+    key: Literal["rsa", "ec"]
+    bits: int
+    depth: int
+    path_length: int
+    listed: bool
+    foreign_ca: bool
+
+
 class CE(ABC):
     """A running instance.
 
@@ -156,16 +168,9 @@ class CE(ABC):
         self,
         user: str = "test-user",
         lifetime: float = 36_000,
-        *,
-        limited: bool = False,
-        key: Literal["rsa", "ec"] = "rsa",
-        bits: int | None = None,
-        depth: int = 1,
-        path_length: int | None = None,
-        listed: bool = True,
-        foreign_ca: bool = False,
+        **traits: Unpack[ProxyTraits],
     ) -> bytes:
-        """A fresh proxy of a fresh user certificate; what is what: stacks/stacklib/proxies.py."""
+        """A fresh proxy of a fresh user certificate."""
 
     @abstractmethod
     def subject(self, user: str) -> str:
@@ -331,23 +336,17 @@ class RealCE(CE):
         self,
         user: str = "test-user",
         lifetime: float = 36_000,
-        *,
-        limited: bool = False,
-        key: Literal["rsa", "ec"] = "rsa",
-        bits: int | None = None,
-        depth: int = 1,
-        path_length: int | None = None,
-        listed: bool = True,
-        foreign_ca: bool = False,
+        **traits: Unpack[ProxyTraits],
     ) -> bytes:
-        """A fresh proxy of a fresh user certificate; what is what: stacks/stacklib/proxies.py."""
-        flags = [f"--lifetime={lifetime}", "--user", user, "--key", key, "--depth", str(depth)]
-        if bits is not None:
-            flags += ["--bits", str(bits)]
-        if path_length is not None:
-            flags += ["--path-length", str(path_length)]
-        chosen = {"--limited": limited, "--unlisted": not listed, "--foreign-ca": foreign_ca}
-        return self._made("proxy", *flags, *(flag for flag, wanted in chosen.items() if wanted))
+        flags = [f"--lifetime={lifetime}", "--user", user]
+        if not traits.pop("listed", True):
+            flags.append("--unlisted")
+        for name, value in traits.items():
+            if value is not False:
+                flags.append(f"--{name.replace('_', '-')}")
+            if not isinstance(value, bool):
+                flags.append(str(value))
+        return self._made("proxy", *flags)
 
     def subject(self, user: str) -> str:
         """As arcctl's test CA has it."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, Unpack
 
 from arcbackend.simulator.settings import Pace
 from arcbackend.simulator.threaded import ThreadedSimulator, simulator_in_thread
 from tests.integration.batch import Batch
-from tests.integration.ce import CE, Instance
+from tests.integration.ce import CE, Instance, ProxyTraits
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -100,26 +100,10 @@ class SimulatedCE(CE):
         self,
         user: str = "test-user",
         lifetime: float = 36_000,
-        *,
-        limited: bool = False,
-        key: Literal["rsa", "ec"] = "rsa",
-        bits: int | None = None,
-        depth: int = 1,
-        path_length: int | None = None,
-        listed: bool = True,
-        foreign_ca: bool = False,
+        **traits: Unpack[ProxyTraits],
     ) -> bytes:
-        return self.simulator.proxy(
-            user,
-            lifetime=lifetime,
-            limited=limited,
-            key=key,
-            bits=bits,
-            depth=depth,
-            path_length=path_length,
-            listed=listed,
-            foreign_ca=foreign_ca,
-        )
+        traits.setdefault("key", "rsa")  # as the stacks' are
+        return self.simulator.proxy(user, lifetime=lifetime, **traits)
 
     def subject(self, user: str) -> str:
         return self.call(self.simulator.simulator.subject, user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,16 @@ async def test_an_answer_without_the_body_it_announces(
     script = in_turn(f"{head}\r\nContent-Length: 100\r\n\r\n".encode(), answer(body=b"next"))
     async with serve(script) as server, connect(server) as transport:
         assert (await transport.send(LIST)).body == b""
+        assert (await transport.send(LIST)).body == b"next"
+
+
+async def test_the_head_alone(serve: Serve, connect: Connect) -> None:
+    script = in_turn(answer(body=BODY)[: -len(BODY)], answer(body=b"next"))
+    async with serve(script) as server, connect(server) as transport:
+        async with transport.stream(replace(LIST, method="HEAD")) as response:
+            assert response.headers["content-length"] == str(len(BODY))
+            assert [chunk async for chunk in response] == []
+        assert transport._network.open == 1
         assert (await transport.send(LIST)).body == b"next"
 
 
