@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import httpcore2
 
-__all__ = ["body"]
+__all__ = ["body_of"]
 
 # The price of going past h11 is the connection, which h11 no longer knows to be at the end of an
 # answer. The handshake of another costs as much CPU as the copies of some 10 MB.
@@ -18,7 +18,7 @@ _LONG = 16 * 2**20
 _READ_BYTES = 64 * 1024  # asked for; our streams give what there is
 
 
-def body(response: httpcore2.Response, read_timeout: float | None) -> AsyncGenerator[bytes]:
+def body_of(response: httpcore2.Response, read_timeout: float | None) -> AsyncGenerator[bytes]:
     """The pieces of an answer's body; the network's exceptions are httpcore2's.
 
     Args:
@@ -53,7 +53,7 @@ async def _long(
         while left:
             piece = (await stream.read(_READ_BYTES, read_timeout))[:left]
             if not piece:
-                raise httpcore2.RemoteProtocolError(
+                raise httpcore2.RemoteProtocolError(  # in h11's words, which _failures goes by
                     "peer closed connection without sending complete message body "
                     f"(received {length - left} bytes, expected {length})"
                 )

@@ -41,7 +41,7 @@ import httpx
 import structlog
 import trio
 
-from arcbackend._body import body
+from arcbackend._body import body_of
 from arcbackend._failures import FOREIGN, Limits, explain
 from arcbackend._network import Network, Pool
 from arcbackend._tls import client_context
@@ -565,7 +565,7 @@ class _Incoming(httpx.AsyncByteStream):
 
     def __init__(self, response: httpcore2.Response, read_timeout: float | None) -> None:
         self._response = response
-        self._chunks = body(response, read_timeout)
+        self._chunks = body_of(response, read_timeout)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks
