@@ -114,10 +114,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let a report say how its instance fared: reports come from every worker."""
+    """Let a report say how its instance fared: reports come from every worker.
+
+    What a test that failed left in the batch system is removed: it would be in the way of the next.
+    """
     report = yield
+    found = getattr(item, "funcargs", {}).get("ce")
+    if call.when == "call" and report.failed and isinstance(found, CE):
+        try:
+            found.batch.clear()
+        except Exception as error:  # the CE may be what failed
+            report.sections.append(("batch system", f"not cleared after the failure: {error!r}"))
     if (instance := _instance(item)) in _outcomes:
         report.user_properties.append(_outcomes[instance])
     return report

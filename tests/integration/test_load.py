@@ -43,9 +43,9 @@ async def test_jobs_that_run_and_wait(ce: CE) -> None:
             handles = (await backend.submit(LARGE, 5)).handles
             # HTCondor's plug-in counts CPUs instead of the queue's jobs, and some seconds late.
             running = 3 if ce.instance.lrms == "slurm" else 8
-            counts = await until(ce_running=2, ce_waiting=3, running=running)
+            # A job handed on while the CE counts is in `waiting` twice, until it counts anew.
+            counts = await until(ce_running=2, ce_waiting=3, running=running, waiting=3)
             print(counts)
-            assert counts.waiting == 3
             assert counts.queue == ce.queue
             assert [(one.queue, one.vo) for one in counts.shares] == [(ce.queue, None)]
 
