@@ -24,6 +24,10 @@ _RECEIVED_BYTES = 512 * 1024
 # All that can be decrypted at one time: what was received, and a record that had begun before.
 _DECRYPTED_BYTES = _RECEIVED_BYTES + 32 * 1024
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
+# A change to a thread and back costs as much as receiving and decrypting some 50 KiB.
+_WORTH_BYTES = 256 * 1024
+_RECORD_BYTES = 16 * 1024 + 256 + 5  # RFC 8446, section 5.2: the longest
+_RCVLOWAT: int | None = getattr(socket, "SO_RCVLOWAT", None)
 _T = TypeVar("_T")
 
 
@@ -68,6 +72,9 @@ class Channel:
         self._held = False  # TLS has something to tell that it was not asked for yet
         self._more = False  # known to wait in the kernel: acknowledging would cost 0.15 ms
         self._failure: ssl.SSLError | None = None
+        self._woken_for = 1  # bytes
+        self._in_thread = False
+        self._closed = False
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -77,7 +84,7 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """True until `close`."""
-        return self._socket.fileno() >= 0
+        return not self._closed
 
     @property
     def is_readable(self) -> bool:
@@ -117,6 +124,7 @@ class Channel:
             await trio.lowlevel.checkpoint()
             if (data := self._arrived()) is not None:
                 return data
+        self._wake_for(1)
         with trio.fail_after(patience):
             while True:
                 await self._flush()
@@ -124,11 +132,56 @@ class Channel:
                 if (data := self._arrived()) is not None:
                     return data
 
+    async def pour(
+        self,
+        into: Callable[[memoryview], object],
+        most: int,
+        patience: float,
+        threads: trio.CapacityLimiter,
+    ) -> int:
+        """Let a thread receive, decrypt and pass on what there is; the loop is free meanwhile.
+
+        Args:
+            into: called in the thread, maybe many times, with bytes that are valid for the call.
+                What it raises is raised.
+            most: bytes, at most; the thread ends earlier when no more have arrived.
+            patience: as of `receive`.
+            threads: how many are taken at one time.
+
+        Returns:
+            How many bytes were passed on, if it was left to its end; 0 at the end of the stream.
+        """
+        deadline = trio.current_time() + patience
+        while True:
+            silent = False
+            if not self._held:
+                await self._flush()
+                # Part of a record may be here already: less is to come than is in it.
+                self._wake_for(min(most, _WORTH_BYTES) - _RECORD_BYTES)
+                with trio.move_on_at(deadline) as waited:
+                    await self._wait(trio.lowlevel.wait_readable)
+                silent = waited.cancelled_caught  # or less has come than that
+            self._in_thread = True
+            try:
+                # Not abandoned on cancellation: what it uses is closed then.
+                count = await trio.to_thread.run_sync(self._pump, into, most, limiter=threads)
+            finally:
+                self._in_thread = False
+                if self._closed:
+                    self._socket.close()
+            if count is not None:
+                return count
+            if silent:
+                raise trio.TooSlowError
+
     def close(self) -> None:
         """Close, without a goodbye: it would have to be waited for. Idempotent."""
-        if self.is_open:
+        if not self._closed:
+            self._closed = True
             trio.lowlevel.notify_closing(self._socket)
-            self._socket.close()
+            # Not under a thread, which could find another file under the socket's number.
+            if not self._in_thread:
+                self._socket.close()
 
     async def _step(self, call: Callable[[], _T]) -> _T:
         """Let TLS do something that it may have to exchange messages for."""
@@ -160,11 +213,38 @@ class Channel:
             raise trio.ClosedResourceError("closed already")
         await wait(self._socket)
 
+    def _wake_for(self, count: int) -> None:
+        """Let the kernel wake us when so many bytes have come, or the stream has ended."""
+        count = max(count, 1)
+        if count != self._woken_for and _RCVLOWAT is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, _RCVLOWAT, count)
+            self._woken_for = count
+
+    def _pump(self, into: Callable[[memoryview], object], most: int) -> int | None:
+        """Pass on what there is; None if that is not a whole record."""
+        passed = 0
+        while passed < most:
+            if self._closed:
+                raise trio.ClosedResourceError("closed meanwhile")
+            data = self._taken(most - passed)
+            if data is None:
+                return passed or None
+            if not data:
+                break
+            into(data)
+            passed += len(data)
+        return passed
+
     def _arrived(self) -> bytes | None:
         """Take what there is; None if that is not a whole record."""
-        if not self._held and not self._fill():
-            return None
-        return self._decrypted()
+        data = self._taken(_DECRYPTED_BYTES)
+        return None if data is None else bytes(data)
+
+    def _taken(self, most: int) -> memoryview | None:
+        """The same, in a buffer that is this thread's until it takes more."""
+        if self._held and (data := self._decrypted(most)) is not None:
+            return data
+        return self._decrypted(most) if self._fill() else None
 
     def _fill(self) -> bool:
         """Receive into TLS what the kernel has; False if that is nothing."""
@@ -184,12 +264,12 @@ class Channel:
             self._incoming.write_eof()
         return True
 
-    def _decrypted(self) -> bytes | None:
-        """Take everything out of TLS; None if there is not a whole record, nothing at the end."""
+    def _decrypted(self, most: int) -> memoryview | None:
+        """Take what is in TLS out of it; None if that is no whole record, nothing at the end."""
         assert self._tls is not None
         if self._failure is not None:
             raise self._failure
-        buffer, filled = _buffers.decrypted, 0
+        buffer, filled = _buffers.decrypted[:most], 0
         self._held = True
         try:
             while room := len(buffer) - filled:
@@ -208,4 +288,4 @@ class Channel:
             if not filled:
                 raise
             self._failure = error
-        return bytes(buffer[:filled])
+        return buffer[:filled]

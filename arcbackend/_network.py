@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpcore2
@@ -17,7 +18,7 @@ import trio
 
 from arcbackend._channel import Channel
 
-__all__ = ["Network", "Pool"]
+__all__ = ["Network", "Pool", "Stream"]
 
 _WRITE_BYTES = 64 * 1024
 
@@ -35,7 +36,7 @@ class Network(httpcore2.AsyncNetworkBackend):
     ) -> None:
         self._limit = limit
         self._spare = spare
-        self._streams: set[_Stream] = set()
+        self._streams: set[Stream] = set()
         self._connecting = 0
         self._closed = False
 
@@ -65,7 +66,7 @@ class Network(httpcore2.AsyncNetworkBackend):
             raise httpcore2.ConnectError(exc) from exc
         finally:
             self._connecting -= 1
-        connection = _Stream(self, Channel(stream), deadline)
+        connection = Stream(self, Channel(stream), deadline)
         self._streams.add(connection)
         if self._closed:
             await connection.aclose()
@@ -87,11 +88,11 @@ class Network(httpcore2.AsyncNetworkBackend):
             with trio.CancelScope(shield=True):
                 await victim.aclose()
 
-    def _forget(self, stream: _Stream) -> None:
+    def _forget(self, stream: Stream) -> None:
         self._streams.discard(stream)
 
 
-class _Stream(httpcore2.AsyncNetworkStream):
+class Stream(httpcore2.AsyncNetworkStream):
     """One connection, before and after its TLS handshake; nothing is sent or received before."""
 
     def __init__(self, network: Network, channel: Channel, deadline: float) -> None:
@@ -106,12 +107,21 @@ class _Stream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> bytes:
         await self._flush(timeout)
-        try:
+        with _reading():
             return await self._channel.receive(math.inf if timeout is None else timeout)
-        except trio.TooSlowError:
-            raise httpcore2.ReadTimeout from None
-        except (OSError, trio.ClosedResourceError) as exc:
-            raise httpcore2.ReadError(exc) from exc
+
+    async def pour(
+        self,
+        into: Callable[[memoryview], object],
+        most: int,
+        threads: trio.CapacityLimiter,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """Read in a thread: see `Channel.pour`; what ``into`` raises is not to be an OSError."""
+        await self._flush(timeout)
+        patience = math.inf if timeout is None else timeout
+        with _reading():
+            return await self._channel.pour(into, most, patience, threads)
 
     async def write(
         self,
@@ -166,6 +176,16 @@ class _Stream(httpcore2.AsyncNetworkStream):
         if info == "is_readable":
             return self._channel.is_readable
         return self._channel.tls if info == "ssl_object" else None
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except trio.TooSlowError:
+        raise httpcore2.ReadTimeout from None
+    except (OSError, trio.ClosedResourceError) as exc:
+        raise httpcore2.ReadError(exc) from exc
 
 
 class Pool(httpcore2.AsyncConnectionPool):

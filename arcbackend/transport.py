@@ -41,7 +41,7 @@ import httpx
 import structlog
 import trio
 
-from arcbackend._body import body_of
+from arcbackend._body import Body
 from arcbackend._failures import FOREIGN, Limits, explain
 from arcbackend._network import Network, Pool
 from arcbackend._tls import client_context
@@ -148,7 +148,7 @@ class StreamedResponse:
     __slots__ = ("_chunks", "headers", "reason", "status")
 
     def __init__(
-        self, status: int, reason: str, headers: Mapping[str, str], chunks: AsyncIterator[bytes]
+        self, status: int, reason: str, headers: Mapping[str, str], chunks: _Chunks
     ) -> None:
         self.status = status
         self.reason = reason
@@ -166,6 +166,32 @@ class StreamedResponse:
             ProtocolError: what arrives is not HTTP.
         """
         return self._chunks
+
+    @property
+    def pours(self) -> bool:
+        """Whether there is more, and `pour` can take it: a long body, after its first piece."""
+        return self._chunks.pours
+
+    async def pour(
+        self, into: Callable[[memoryview], object], most: int, threads: trio.CapacityLimiter
+    ) -> int:
+        """Let a thread receive and decrypt what there is of the body, and pass it on.
+
+        The event loop is free meanwhile, and no byte goes from one thread to another.
+
+        Args:
+            into: called in the thread, maybe many times, with bytes that are valid for the call.
+                What it raises, which is not to be an OSError, is raised.
+            most: bytes, at most.
+            threads: how many are taken at one time.
+
+        Returns:
+            How many bytes that were.
+
+        Raises:
+            TransportError: as in iteration; what came before was passed on.
+        """
+        return await self._chunks.pour(into, most, threads)
 
 
 class Transport:
@@ -560,19 +586,8 @@ class _PoolTransport(httpx.AsyncBaseTransport):
         )
 
 
-class _Incoming(httpx.AsyncByteStream):
-    """The body of an answer."""
-
-    def __init__(self, response: httpcore2.Response, read_timeout: float | None) -> None:
-        self._response = response
-        self._chunks = body_of(response, read_timeout)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks
-
-    async def aclose(self) -> None:
-        await self._chunks.aclose()
-        await self._response.aclose()
+class _Incoming(Body, httpx.AsyncByteStream):
+    """The body of an answer, as httpx has it."""
 
 
 class _Outgoing(httpx.AsyncByteStream):
@@ -773,6 +788,7 @@ class _Chunks(AsyncIterator[bytes]):
     def __init__(self, exchange: _Exchange, incoming: httpx.AsyncByteStream) -> None:
         self._exchange = exchange
         self._next = incoming.__aiter__().__anext__
+        self._body = incoming if isinstance(incoming, Body) else None
 
     async def __anext__(self) -> bytes:
         try:
@@ -785,6 +801,27 @@ class _Chunks(AsyncIterator[bytes]):
         else:
             self._exchange.received += len(chunk)
             return chunk
+        raise error from cause
+
+    @property
+    def pours(self) -> bool:
+        return self._body is not None and self._body.pours
+
+    async def pour(
+        self, into: Callable[[memoryview], object], most: int, threads: trio.CapacityLimiter
+    ) -> int:
+        def counted(data: memoryview) -> None:
+            into(data)
+            self._exchange.received += len(data)
+
+        assert self._body is not None
+        try:
+            count = await self._body.pour(counted, most, threads)
+        except FOREIGN as exc:
+            error, cause = self._exchange.translate(exc)
+        else:
+            self._exchange.complete = not self._body.pours
+            return count
         raise error from cause
 
 

@@ -74,6 +74,10 @@ class Allowance:
             account.taken += amount
         self.taken += amount
 
+    def put_back(self, amount: int) -> None:
+        """Give back bytes that were taken and did not arrive."""
+        self.give_back(self.taken - amount)
+
     def give_back(self, kept: int = 0) -> None:
         """Give back all but ``kept`` bytes."""
         for account in self._accounts:

@@ -49,6 +49,8 @@ _REPLACED = ", or its name holds a control character, which this CE lists as \uf
 _ABREAST = 4
 # So many jobs in a row that could not even be listed mean that the CE is gone.
 _LOST = 4
+# Those that receive large files: the second goes on while the first writes.
+_THREADS = 2
 
 
 class Retriever:
@@ -144,7 +146,8 @@ class _Fetch:
         self._destination = destination
         self._account = meter.account
         self._meter = meter
-        self._downloader = Downloader(session, config.limits, config.retries)
+        threads = trio.CapacityLimiter(_THREADS)  # of this call: another's disk may hang
+        self._downloader = Downloader(session, config.limits, config.retries, threads)
         self._landing = Landing(config.concurrency)
         self._turns = _Turns(jobs, _ABREAST * config.concurrency, self._landing.flush)
         self._lost_in_a_row = 0

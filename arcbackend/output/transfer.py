@@ -29,6 +29,9 @@ PIECE = 1024 * 1024
 """Bytes of a file that are in memory, at most; written at once, since a change to a thread costs as
 much as writing some 100 KiB."""
 
+# Poured at one time, in a thread: it cannot be cancelled meanwhile, and the next file waits.
+_POUR = 8 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Downloader:
@@ -38,11 +41,14 @@ class Downloader:
         session: the CE.
         limits: bounds in time.
         retries: how often, and how long to wait.
+        threads: for large files, together. With more of them than two, they mostly wait for each
+            other: for the interpreter.
     """
 
     session: Session
     limits: Limits
     retries: Retries
+    threads: trio.CapacityLimiter
 
     def download(
         self,
@@ -84,6 +90,7 @@ class Download:
         announced: int | None,
     ) -> None:
         self._session, self._limits, self._retries = by.session, by.limits, by.retries
+        self._threads = by.threads
         self._request = request
         self._sink = sink
         self._allowance = allowance
@@ -192,7 +199,7 @@ class Download:
         return True
 
     async def _body(self, answer: StreamedResponse) -> None:
-        """Read the body, and write all but the last pieces of it."""
+        """Read the body, and write all but the last pieces of it; a large file's to the end."""
         sink = self._sink
         self._pieces, self._waiting = [], 0
         try:
@@ -200,8 +207,10 @@ class Download:
                 self._allowance.take(len(chunk))
                 self._pieces.append(chunk)
                 self._waiting += len(chunk)
-                if self._waiting >= PIECE:
+                if self._waiting >= PIECE or answer.pours:
                     await self._write()
+                while answer.pours and self._total is not None:
+                    await self._pour(answer, min(self._total - sink.size, _POUR))
         except TransportError:
             await self._write()  # the next attempt goes on behind it
             raise
@@ -209,6 +218,22 @@ class Download:
             raise ProtocolError(
                 f"{sink.size + self._waiting} bytes came where {self._total} were announced"
             )
+
+    async def _pour(self, answer: StreamedResponse, most: int) -> None:
+        sink = self._sink
+
+        def write(data: memoryview) -> None:
+            try:
+                sink.write([data])
+            except OSError as error:
+                raise _refused(error) from None
+
+        self._allowance.take(most)
+        before = sink.size
+        try:
+            await answer.pour(write, most, self._threads)
+        finally:
+            self._allowance.put_back(most - (sink.size - before))
 
     async def _write(self) -> None:
         if self._waiting:

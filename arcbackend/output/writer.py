@@ -159,7 +159,7 @@ class Sink:
         """See `Destination.check_room`."""
         self._destination.check_room(size)
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Append bytes.
 
         Raises:

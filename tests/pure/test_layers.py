@@ -76,7 +76,7 @@ def test_httpx_is_in_one_module() -> None:
 
 
 def test_other_http_libraries_are_below_the_transport() -> None:
-    parts = ("transport", "_http", "_network", "_failures")
+    parts = ("transport", "_body", "_network", "_failures")
     below = {f"arcbackend.{part}" for part in parts}
     assert {name for name in SOURCES if _roots(name) & HTTP} <= {*below, SIMULATED}
     users = {name for name in SOURCES if _own(name) & (below - {"arcbackend.transport"})}

@@ -45,12 +45,12 @@ async def cancel_at(step: int, work: Callable[[], Awaitable[Any]]) -> bool:
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept connection"])
-@pytest.mark.parametrize("how", ["send", "content", "stream", "long"])
+@pytest.mark.parametrize("how", ["send", "content", "stream", "long", "poured"])
 async def test_cancelled_at_every_step(
     serve: Serve, connect: Connect, warm: bool, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = closed = 0
-    if how == "long":
+    if how in ("long", "poured"):
         monkeypatch.setattr(_body, "_LONG", 1)
 
     async def content() -> AsyncIterator[bytes]:
@@ -74,6 +74,8 @@ async def test_cancelled_at_every_step(
             async with transport.stream(LIST, authorization="Bearer a") as response:
                 async for _ in response:
                     await trio.lowlevel.checkpoint()
+                    while how == "poured" and response.pours:
+                        await response.pour(len, 50_000, trio.CapacityLimiter(1))
 
     async with serve(always(answer(body=bytes(200_000)))) as server:
         untouched = touched = 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
+import trio
 
 from arcbackend import TransportError, _body
 from arcbackend.transport import StreamedResponse
@@ -22,16 +26,36 @@ def long_from_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_body, "_LONG", 1)
 
 
-async def collect(response: StreamedResponse, received: list[bytes]) -> None:
+Collect: TypeAlias = Callable[[StreamedResponse, list[bytes]], Awaitable[None]]
+
+
+async def iterated(response: StreamedResponse, received: list[bytes]) -> None:
     async for chunk in response:
         received.append(chunk)
 
 
-async def test_everything_arrives(serve: Serve, connect: Connect, events: list[Any]) -> None:
+async def poured(response: StreamedResponse, received: list[bytes], most: int = 2**20) -> None:
+    threads = trio.CapacityLimiter(1)
+    async for chunk in response:
+        received.append(chunk)
+        while response.pours:
+            before = sum(map(len, received))
+            count = await response.pour(lambda data: received.append(bytes(data)), most, threads)
+            assert 0 < count == sum(map(len, received)) - before <= most
+
+
+both = pytest.mark.parametrize("collect", [iterated, poured])
+
+
+@both
+async def test_everything_arrives(
+    serve: Serve, connect: Connect, events: list[Any], collect: Collect
+) -> None:
     async with serve(always(answer(body=BODY))) as server, connect(server) as transport:
         for _ in range(2):
+            chunks: list[bytes] = []
             async with transport.stream(LIST) as response:
-                chunks = [chunk async for chunk in response]
+                await collect(response, chunks)
             assert b"".join(chunks) == BODY
             assert len(chunks) > 1
             assert events[-1]["bytes_received"] == len(BODY)
@@ -77,7 +101,10 @@ async def test_chunks_are_left_to_h11(serve: Serve, connect: Connect) -> None:
         assert (await transport.send(LIST)).body == b"firstsecond"
 
 
-async def test_bytes_beyond_the_end_are_nobodys(serve: Serve, connect: Connect) -> None:
+@both
+async def test_bytes_beyond_the_end_are_nobodys(
+    serve: Serve, connect: Connect, collect: Collect
+) -> None:
     """Neither the body's nor the next answer's."""
 
     async def script(peer: Peer) -> None:
@@ -87,13 +114,17 @@ async def test_bytes_beyond_the_end_are_nobodys(serve: Serve, connect: Connect) 
 
     async with serve(script) as server, connect(server) as transport:
         for _ in range(2):
-            assert (await transport.send(LIST)).body == BODY
+            received: list[bytes] = []
+            async with transport.stream(LIST) as response:
+                await collect(response, received)
+            assert b"".join(received) == BODY
         assert transport._network.open == 0
         assert len(server.requests) == 2
 
 
+@both
 @pytest.mark.parametrize("sent", [0, 5, 2_000_000])
-async def test_it_breaks(serve: Serve, connect: Connect, sent: int) -> None:
+async def test_it_breaks(serve: Serve, connect: Connect, sent: int, collect: Collect) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer(body=BODY)[: -len(BODY)] + BODY[:sent])
@@ -108,7 +139,8 @@ async def test_it_breaks(serve: Serve, connect: Connect, sent: int) -> None:
         assert len(server.requests) == 1
 
 
-async def test_it_falls_silent(serve: Serve, connect: Connect) -> None:
+@both
+async def test_it_falls_silent(serve: Serve, connect: Connect, collect: Collect) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer(body=BODY)[:-1])
@@ -137,3 +169,155 @@ async def test_left_early(serve: Serve, connect: Connect, chunks: int) -> None:
         assert transport._network.open == 0
         await server.until_idle()
         assert (await transport.send(LIST)).body == BODY
+
+
+# What is poured in a thread
+
+
+@pytest.mark.parametrize("most", [1, 1_000, 16_384, 200_000])
+async def test_never_more_than_asked_for(serve: Serve, connect: Connect, most: int) -> None:
+    body = BODY[: 600 * most]
+    async with serve(always(answer(body=body))) as server, connect(server) as transport:
+        received: list[bytes] = []
+        async with transport.stream(LIST) as response:
+            await poured(response, received, most)
+        assert b"".join(received) == body
+
+
+async def test_what_is_not_poured_is_iterated_over(serve: Serve, connect: Connect) -> None:
+    async with serve(always(answer(body=BODY))) as server, connect(server) as transport:
+        received: list[bytes] = []
+        threads = trio.CapacityLimiter(1)
+        async with transport.stream(LIST) as response:
+            async for chunk in response:
+                received.append(chunk)
+                if response.pours:
+                    await response.pour(lambda data: received.append(bytes(data)), 50_000, threads)
+        assert b"".join(received) == BODY
+
+
+async def test_only_a_long_body_is_poured(serve: Serve, connect: Connect) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    script = in_turn(answer(body=b"short"), head + b"5\r\nfirst\r\n0\r\n\r\n")
+    async with serve(script) as server, connect(server) as transport:
+        for _ in range(2):
+            async with transport.stream(LIST) as response:
+                assert not response.pours
+                async for _ in response:
+                    assert not response.pours
+
+
+async def test_a_trickle_is_no_silence(serve: Serve, connect: Connect) -> None:
+    """Though less comes, within the time of patience, than the kernel is to wake us for."""
+    pieces = [BODY[start : start + 2_000] for start in range(0, 40_000, 2_000)]
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(body=BODY)[: -len(BODY)])
+        for piece in pieces:
+            await peer.send(piece)
+            await trio.sleep(0.05)
+        await peer.until_gone()
+
+    async with serve(script) as server, connect(server) as transport:
+        received: list[bytes] = []
+        async with transport.stream(LIST, read_timeout=0.3) as response:
+            with pytest.raises(TransportError, match="read timeout"):
+                await poured(response, received)
+        assert b"".join(received) == b"".join(pieces)
+
+
+async def test_what_the_receiver_raises_is_raised(serve: Serve, connect: Connect) -> None:
+    def full(_data: memoryview) -> None:
+        raise RuntimeError("full")
+
+    async with serve(always(answer(body=BODY))) as server, connect(server) as transport:
+        async with transport.stream(LIST) as response:
+            await anext(aiter(response))
+            with pytest.raises(RuntimeError, match="full"):
+                await response.pour(full, 1000, trio.CapacityLimiter(1))
+        assert_at_rest(transport)
+        assert transport._network.open == 0
+        await server.until_idle()
+
+
+class Blocked:
+    """Takes bytes, in a thread, and does not return before it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.taken = 0
+        self.most_at_once = 0
+        self._inside = 0
+        self._began = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __call__(self, data: memoryview) -> None:
+        self._inside += 1
+        self.most_at_once = max(self.most_at_once, self._inside)
+        self._token.run_sync_soon(self._began.set)
+        assert self.let_go.wait(10)
+        self.taken += len(data)
+        self._inside -= 1
+
+    async def began(self) -> None:
+        """Wait, on an event loop that is free to."""
+        with trio.fail_after(10):
+            await self._began.wait()
+
+
+async def test_so_many_threads_at_one_time(serve: Serve, connect: Connect) -> None:
+    async with serve(always(answer(body=BODY))) as server, connect(server) as transport:
+        into, threads = Blocked(), trio.CapacityLimiter(2)
+
+        async def one() -> None:
+            async with transport.stream(LIST) as response:
+                async for chunk in response:
+                    into.taken += len(chunk)
+                    while response.pours:
+                        await response.pour(into, 100_000, threads)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(one)
+            await into.began()
+            await trio.sleep(0.1)
+            into.let_go.set()
+        assert into.taken == 4 * len(BODY)
+        assert into.most_at_once == 2
+
+
+@pytest.mark.parametrize("end", ["cancelled", "closed"])
+async def test_no_thread_is_left_with_a_socket(serve: Serve, connect: Connect, end: str) -> None:
+    """Nor does anything else get the socket's number while a thread uses it."""
+    async with serve(always(answer(body=BODY))) as server, connect(server) as transport:
+        into = Blocked()
+        scope = trio.CancelScope()
+        errors: list[TransportError] = []
+
+        async def one() -> None:
+            with scope:
+                try:
+                    async with transport.stream(LIST) as response:
+                        await anext(aiter(response))
+                        await response.pour(into, 2**20, trio.CapacityLimiter(1))
+                except TransportError as error:
+                    errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            await into.began()
+            (stream,) = transport._network._streams
+            number = stream._channel._socket.fileno()
+            if end == "cancelled":
+                scope.cancel()
+            else:
+                await transport.aclose()
+            await trio.sleep(0.05)
+            os.fstat(number)
+            assert stream._channel._socket.fileno() == number
+            into.let_go.set()
+        assert stream._channel._socket.fileno() == -1
+        assert len(errors) == (end == "closed")
+        assert_at_rest(transport)
+        await server.until_idle()
