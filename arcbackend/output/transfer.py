@@ -41,8 +41,8 @@ class Downloader:
         session: the CE.
         limits: bounds in time.
         retries: how often, and how long to wait.
-        threads: for large files, together. With more of them than two, they mostly wait for each
-            other: for the interpreter.
+        threads: for large files, together. More than two mostly wait for each other: for the
+            interpreter.
     """
 
     session: Session
@@ -209,8 +209,8 @@ class Download:
                 self._waiting += len(chunk)
                 if self._waiting >= PIECE or answer.pours:
                     await self._write()
-                while answer.pours and self._total is not None:
-                    await self._pour(answer, min(self._total - sink.size, _POUR))
+                while answer.pours and (left := (self._total or 0) - sink.size) > 0:
+                    await self._pour(answer, min(left, _POUR))
         except TransportError:
             await self._write()  # the next attempt goes on behind it
             raise

@@ -380,6 +380,25 @@ async def test_a_transfer_that_cannot_go_on_starts_again(
         }.get(how, [True, False, True])
 
 
+async def test_more_than_the_missing_part(opened: Open, tmp_path: Path) -> None:
+    """A lie that is found out, and costs no more than the attempts that there are."""
+    ce = FakeCE({"job": {b"big": BIG}})
+
+    async def lie(peer: Peer, seen: Seen) -> bool:
+        if "range" not in seen.headers:
+            return await interrupted(peer, seen)
+        start, size = int(seen.headers["range"][6:-1]), len(BIG)
+        span = f"bytes {start}-{size - 1}/{size}"
+        await peer.send(answer(206, BIG[start:] + bytes(700_000), Content_Range=span))
+        return True
+
+    ce.lies["/big"] = lie
+    async with opened(ce) as (backend, _):
+        output = await only(backend, tmp_path)
+        assert f"{len(BIG) + 700_000} bytes came where {len(BIG)}" in reasons(output)["big"]
+        assert set(tree(tmp_path / "job")) == {"ce.log"}
+
+
 async def test_tried_a_bounded_number_of_times(opened: Open, tmp_path: Path) -> None:
     ce = FakeCE({"job": {b"big": BIG, b"ok": b"1"}})
     ce.lies["/big"] = interrupted
