@@ -26,6 +26,7 @@ _DECRYPTED_BYTES = _RECEIVED_BYTES + 32 * 1024
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
 # A change to a thread and back costs as much as receiving and decrypting some 50 KiB.
 _WORTH_BYTES = 256 * 1024
+_LINGER = 0.1  # seconds
 _RECORD_BYTES = 16 * 1024 + 256 + 5  # RFC 8446, section 5.2: the longest
 _RCVLOWAT: int | None = getattr(socket, "SO_RCVLOWAT", None)
 _T = TypeVar("_T")
@@ -153,17 +154,13 @@ class Channel:
         """
         deadline = trio.current_time() + patience
         while True:
-            silent = False
-            if not self._held:
+            with trio.move_on_at(deadline) as waiting:
                 await self._flush()
-                # Part of a record may be here already: less is to come than is in it.
-                self._wake_for(min(most, _WORTH_BYTES) - _RECORD_BYTES)
-                with trio.move_on_at(deadline) as waited:
-                    await self._wait(trio.lowlevel.wait_readable)
-                silent = waited.cancelled_caught  # or less has come than that
+                if not self._held:
+                    await self._wait_for(min(most, _WORTH_BYTES))
             self._in_thread = True
             try:
-                # Not abandoned on cancellation: what it uses is closed then.
+                # Not abandoned when cancelled, for it uses the socket: it looks for that itself.
                 count = await trio.to_thread.run_sync(self._pump, into, most, limiter=threads)
             finally:
                 self._in_thread = False
@@ -171,7 +168,7 @@ class Channel:
                     self._socket.close()
             if count is not None:
                 return count
-            if silent:
+            if waiting.cancelled_caught:
                 raise trio.TooSlowError
 
     def close(self) -> None:
@@ -213,6 +210,16 @@ class Channel:
             raise trio.ClosedResourceError("closed already")
         await wait(self._socket)
 
+    async def _wait_for(self, worth: int) -> None:
+        """Wait until so many bytes have come, or some, and then no more for a while."""
+        # Part of a record may be here already: less is to come than is in it.
+        self._wake_for(worth - _RECORD_BYTES)
+        with trio.move_on_after(_LINGER) as lingering:
+            await self._wait(trio.lowlevel.wait_readable)
+        if lingering.cancelled_caught:
+            self._wake_for(1)
+            await self._wait(trio.lowlevel.wait_readable)
+
     def _wake_for(self, count: int) -> None:
         """Let the kernel wake us when so many bytes have come, or the stream has ended."""
         count = max(count, 1)
@@ -224,6 +231,7 @@ class Channel:
         """Pass on what there is; None if that is not a whole record."""
         passed = 0
         while passed < most:
+            trio.from_thread.check_cancelled()
             if self._closed:
                 raise trio.ClosedResourceError("closed meanwhile")
             data = self._taken(most - passed)

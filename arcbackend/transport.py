@@ -811,8 +811,8 @@ class _Chunks(AsyncIterator[bytes]):
         self, into: Callable[[memoryview], object], most: int, threads: trio.CapacityLimiter
     ) -> int:
         def counted(data: memoryview) -> None:
-            into(data)
             self._exchange.received += len(data)
+            into(data)
 
         assert self._body is not None
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from arcbackend.output.containment import Refused
@@ -16,17 +18,19 @@ class Account:
     Attributes:
         limit: bytes.
         owner: whose limit it is, for messages.
-        taken: bytes.
+        taken: bytes that have come.
+        reserved: bytes that are set apart for what is about to come.
     """
 
     limit: int
     owner: str
     taken: int = 0
+    reserved: int = 0
 
     @property
     def left(self) -> int:
         """Bytes that may still come."""
-        return self.limit - self.taken
+        return self.limit - self.taken - self.reserved
 
 
 class Allowance:
@@ -63,6 +67,29 @@ class Allowance:
         Raises:
             Refused: a limit is reached; nothing was taken.
         """
+        self._check(amount)
+        self._take(amount)
+
+    @contextmanager
+    def reserved(self, amount: int) -> Iterator[Callable[[int], None]]:
+        """Set bytes apart that are to come within the block; it takes those that do.
+
+        Yields:
+            Call it with the number of bytes that have come.
+
+        Raises:
+            Refused: as `take`.
+        """
+        self._check(amount)
+        for account in self._accounts:
+            account.reserved += amount
+        try:
+            yield self._take
+        finally:
+            for account in self._accounts:
+                account.reserved -= amount
+
+    def _check(self, amount: int) -> None:
         if self.taken + amount > self._most:
             raise Refused(f"more than limits.max_file_bytes = {self._most}")
         for account in self._accounts:
@@ -70,13 +97,11 @@ class Allowance:
                 raise Refused(
                     f"limits.max_total_bytes = {account.limit} is reached for {account.owner}"
                 )
+
+    def _take(self, amount: int) -> None:
         for account in self._accounts:
             account.taken += amount
         self.taken += amount
-
-    def put_back(self, amount: int) -> None:
-        """Give back bytes that were taken and did not arrive."""
-        self.give_back(self.taken - amount)
 
     def give_back(self, kept: int = 0) -> None:
         """Give back all but ``kept`` bytes."""

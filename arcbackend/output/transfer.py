@@ -29,7 +29,7 @@ PIECE = 1024 * 1024
 """Bytes of a file that are in memory, at most; written at once, since a change to a thread costs as
 much as writing some 100 KiB."""
 
-# Poured at one time, in a thread: it cannot be cancelled meanwhile, and the next file waits.
+# Poured at one time, in a thread, while the next file waits.
 _POUR = 8 * 1024 * 1024
 
 
@@ -228,12 +228,12 @@ class Download:
             except OSError as error:
                 raise _refused(error) from None
 
-        self._allowance.take(most)
-        before = sink.size
-        try:
-            await answer.pour(write, most, self._threads)
-        finally:
-            self._allowance.put_back(most - (sink.size - before))
+        with self._allowance.reserved(most) as take:
+            before = sink.size
+            try:
+                await answer.pour(write, most, self._threads)
+            finally:
+                take(sink.size - before)
 
     async def _write(self) -> None:
         if self._waiting:

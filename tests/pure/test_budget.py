@@ -44,9 +44,34 @@ def test_an_announcement_takes_nothing() -> None:
     assert job.left == 40
 
 
+def test_what_is_reserved_is_nobody_elses() -> None:
+    job = Account(100, "the job")
+    first, second = (Allowance((job,), 80) for _ in range(2))
+    with first.reserved(70) as take:
+        assert (job.taken, job.left) == (0, 30)
+        with pytest.raises(Refused, match="is reached for the job"):
+            second.take(31)
+        with pytest.raises(Refused, match="is reached for the job"), second.reserved(31):
+            raise AssertionError
+        second.take(30)
+        take(50)
+    assert (first.taken, job.taken, job.left) == (50, 80, 20)
+    with pytest.raises(RuntimeError), first.reserved(20):
+        raise RuntimeError
+    assert (first.taken, job.taken, job.left) == (50, 80, 20)
+    with pytest.raises(Refused, match="max_file_bytes"), first.reserved(31):
+        raise AssertionError
+    first.give_back()
+    assert (job.taken, job.left) == (30, 70)
+
+
 @given(
     st.lists(
-        st.tuples(st.integers(0, 2), st.sampled_from(["take", "back", "keep"]), st.integers(0, 99))
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from(["take", "reserve", "back", "keep"]),
+            st.integers(0, 99),
+        )
     )
 )
 def test_accounts_balance(steps: list[tuple[int, str, int]]) -> None:
@@ -60,7 +85,15 @@ def test_accounts_balance(steps: list[tuple[int, str, int]]) -> None:
                 member.take(amount)
             except Refused:
                 assert account.taken == before
+        elif what == "reserve":
+            try:
+                with member.reserved(amount) as take:
+                    assert account.left >= 0
+                    take(amount // 2)
+            except Refused:
+                assert account.taken == before
         else:
             member.give_back(min(amount, member.taken) if what == "keep" else 0)
         assert account.taken == sum(one.taken for one in members) <= 200
+        assert account.left == 200 - account.taken
         assert all(one.taken <= 90 for one in members)

@@ -12,7 +12,7 @@ import pytest
 import structlog
 import trustme
 
-from arcbackend import ARCBackend, BearerToken, StaticCredentials
+from arcbackend import ARCBackend, BearerToken, StaticCredentials, _body
 from arcbackend.transport import Transport, TransportSettings
 from tests.wire.fake_ce import FakeCE
 from tests.wire.helpers import Connect, Open, Serve, assert_at_rest, descriptors
@@ -43,6 +43,13 @@ def client_context(ca_file: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(ca_file)
     return context
+
+
+@pytest.fixture(params=["parsed", "poured"])
+def however_bodies_arrive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the event loop, as those of small files; and in a thread, as those of large ones."""
+    if request.param == "poured":
+        monkeypatch.setattr(_body, "_LONG", 1)
 
 
 @pytest.fixture

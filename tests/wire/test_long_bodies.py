@@ -148,9 +148,11 @@ async def test_it_falls_silent(serve: Serve, connect: Connect, collect: Collect)
 
     async with serve(script) as server, connect(server) as transport:
         received: list[bytes] = []
-        async with transport.stream(LIST, read_timeout=0.2) as response:
+        async with transport.stream(LIST, read_timeout=2) as response:
+            began = trio.current_time()
             with pytest.raises(TransportError, match="read timeout"):
                 await collect(response, received)
+            assert 2 <= trio.current_time() - began < 4  # not once more for what came last
         assert b"".join(received) == BODY[:-1]
         assert transport._network.open == 0
 
@@ -317,6 +319,8 @@ async def test_no_thread_is_left_with_a_socket(serve: Serve, connect: Connect, e
             os.fstat(number)
             assert stream._channel._socket.fileno() == number
             into.let_go.set()
+        assert into.taken <= 600_000  # it ends with the piece that it is at
+        assert scope.cancelled_caught == (end == "cancelled")
         assert stream._channel._socket.fileno() == -1
         assert len(errors) == (end == "closed")
         assert_at_rest(transport)

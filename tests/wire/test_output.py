@@ -22,20 +22,13 @@ from arcbackend import (
     JobOutput,
     ProtocolError,
     TransportError,
-    _body,
 )
 from tests.wire.fake_ce import JOBS, LOG, FakeCE, Tree, file, once, raw
 from tests.wire.helpers import Open, Serve, assert_at_rest, reasons, tree
 from tests.wire.http import Seen, answer
 from tests.wire.server import Peer
 
-
-@pytest.fixture(params=["parsed", "poured"], autouse=True)
-def how_bodies_arrive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the event loop, as those of small files; and in a thread, as those of large ones."""
-    if request.param == "poured":
-        monkeypatch.setattr(_body, "_LONG", 1)
-
+pytestmark = pytest.mark.usefixtures("however_bodies_arrive")
 
 BIG = bytes(range(256)) * 8192  # 2 MiB: several pieces
 

@@ -15,6 +15,8 @@ from tests.wire.helpers import Open, assert_at_rest, reasons, tree
 from tests.wire.http import Seen, answer
 from tests.wire.server import Peer
 
+pytestmark = pytest.mark.usefixtures("however_bodies_arrive")
+
 BIG = bytes(range(256)) * 8192  # 2 MiB
 JOBS: dict[str, Tree] = {
     "a": {b"stdout": b"out", b"d": {b"f": b"12345", b"e": {}}, b"\xff\n": b"x"},
@@ -212,6 +214,33 @@ async def test_a_transfer_that_goes_on_keeps_what_is_on_disk(opened: Open, tmp_p
         ear.agrees_with(outputs)
         assert tree(tmp_path)["job/big"] == BIG
         assert tries == 2
+
+
+async def test_no_byte_is_told_of_before_it_has_come(opened: Open, tmp_path: Path) -> None:
+    ce = FakeCE({"job": {b"big": BIG}}, sizes=True)
+    come, told = len(LOG), trio.Event()
+    ear = Ear()
+
+    def listen(now: FetchProgress) -> None:
+        ear(now)
+        assert now.bytes_done <= come
+        if now.bytes_done > 600_000:
+            told.set()
+
+    async def lie(peer: Peer, seen: Seen) -> bool:
+        nonlocal come
+        head, _, body = file(BIG, seen).partition(b"\r\n\r\n")
+        come += 700_000
+        await peer.send(head + b"\r\n\r\n" + body[:700_000])
+        await told.wait()  # also: no later than that, or this hangs
+        come += len(body) - 700_000
+        await peer.send(body[700_000:])
+        return True
+
+    ce.lies["/big"] = lie
+    async with opened(ce) as (backend, _):
+        with trio.fail_after(20):
+            ear.agrees_with(await fetched(backend, tmp_path, listen, "job"))
 
 
 class Broken(Exception):
