@@ -149,7 +149,8 @@ async def test_whole_lives(ce: CE) -> None:
 async def test_a_suspended_job_is_killed_after_its_grace_and_one_released_in_time_is_not(
     ce: CE,
 ) -> None:
-    hold = {"action": "kill", "other_after": 3, "grace": 20}
+    # A machine that has much else to do took 13 s to release the job, and 8 s to tell of it.
+    hold = {"action": "kill", "other_after": 3, "grace": 35}
     policy = Policy.from_dict({"name": "other is held", "hold": hold})
     async with ce.backend(polling=FAST) as backend, polled(backend, policy) as (poller, heard):
         handles = (await backend.submit(SLEEP, count=2)).handles
@@ -158,7 +159,8 @@ async def test_a_suspended_job_is_killed_after_its_grace_and_one_released_in_tim
         await running(heard, handles, ce)
         for handle in handles:
             await trio.to_thread.run_sync(ce.batch.suspend, local(handle))
-        await heard.until(lambda: heard.are(handles, "held"), publishing=ce)
+        await heard.until(lambda: heard.are(handles, "other", "held"), publishing=ce)
+        await heard.until(lambda: heard.are(handles, "held"))
         await trio.to_thread.run_sync(ce.batch.resume, local(released))
         await running(heard, [released], ce)
         await heard.until(lambda: heard.state(left) == "killed")
@@ -170,7 +172,7 @@ async def test_a_suspended_job_is_killed_after_its_grace_and_one_released_in_tim
         assert kill.outcome == OpOutcome(ok=True)
         print(f"OTHER for {seconds(other, held):.3f} s, held for {seconds(held, kill):.3f} s")
         assert seconds(other, held) > 2.9
-        assert seconds(held, kill) > 19.9
+        assert seconds(held, kill) > 34.9
         # The other's grace would have been over by now, too.
         assert heard.state(released) == "running"
         assert (await backend.status([released]))[released.id] is JobStatus.RUNNING
@@ -218,7 +220,7 @@ async def test_report_tells_of_held_jobs_and_does_nothing(ce: CE) -> None:
 async def test_patience_ends_after_the_grace_and_who_is_released_in_time_lives(ce: CE) -> None:
     """The policy that ships, with seconds for its hours."""
     shipped = Policy.load("patient-kill").model_dump()
-    shipped["hold"] |= {"other_after": 5, "grace": 25}
+    shipped["hold"] |= {"other_after": 5, "grace": 40}
     policy = Policy.from_dict(shipped)
     async with ce.backend(polling=FAST) as backend, polled(backend, policy) as (poller, heard):
         (suspended, released), on_hold = await held_and_other(ce, backend, poller, heard, 2)
@@ -241,7 +243,7 @@ async def test_patience_ends_after_the_grace_and_who_is_released_in_time_lives(c
             assert (kill.seen_by, kill.outcome) == (SeenBy.POLICY, OpOutcome(ok=True))
             held = heard.entered(handle, "held")
             print(f"{held and held.arc_state}: held for {seconds(held, kill):.3f} s")
-            assert seconds(held, kill) > 24.9
+            assert seconds(held, kill) > 39.9
         # Its grace would have been over by now, too.
         assert heard.state(released) == "running"
         assert (await backend.status([released]))[released.id] is JobStatus.RUNNING
@@ -252,7 +254,7 @@ async def test_patience_ends_after_the_grace_and_who_is_released_in_time_lives(c
 @pytest.mark.condor
 async def test_a_job_held_before_its_start_and_released_in_time_lives(ce: CE) -> None:
     policy = Policy.from_dict(
-        {"name": "other is held", "hold": {"action": "kill", "other_after": 2, "grace": 15}}
+        {"name": "other is held", "hold": {"action": "kill", "other_after": 2, "grace": 30}}
     )
     async with ce.backend(polling=FAST) as backend, polled(backend, policy) as (poller, heard):
         with ce.batch.closed():
@@ -263,7 +265,7 @@ async def test_a_job_held_before_its_start_and_released_in_time_lives(ce: CE) ->
             await heard.until(lambda: heard.are(handles, "held"), publishing=ce)
             await trio.to_thread.run_sync(ce.batch.release, local(handles[0]))
             await heard.until(lambda: heard.are(handles, "queuing"), publishing=ce)
-            await trio.sleep(16)
+            await trio.sleep(31)
         await heard.until(lambda: heard.are(handles, *OVER))
         assert set(ends(heard.events, policy).values()) == {"finished"}
         await removed(poller, backend, handles)
