@@ -28,7 +28,6 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
 _WORTH_BYTES = 256 * 1024
 _LINGER = 0.1  # seconds
 _RECORD_BYTES = 16 * 1024 + 256 + 5  # RFC 8446, section 5.2: the longest
-_RCVLOWAT: int | None = getattr(socket, "SO_RCVLOWAT", None)
 _T = TypeVar("_T")
 
 
@@ -81,11 +80,6 @@ class Channel:
     def tls(self) -> ssl.SSLObject | None:
         """What was agreed on; None before the handshake."""
         return self._tls
-
-    @property
-    def is_open(self) -> bool:
-        """True until `close`."""
-        return not self._closed
 
     @property
     def is_readable(self) -> bool:
@@ -206,7 +200,7 @@ class Channel:
                 del self._unsent[:sent]
 
     async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
-        if not self.is_open:
+        if self._closed:
             raise trio.ClosedResourceError("closed already")
         await wait(self._socket)
 
@@ -223,8 +217,8 @@ class Channel:
     def _wake_for(self, count: int) -> None:
         """Let the kernel wake us when so many bytes have come, or the stream has ended."""
         count = max(count, 1)
-        if count != self._woken_for and _RCVLOWAT is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, _RCVLOWAT, count)
+        if count != self._woken_for:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
             self._woken_for = count
 
     def _pump(self, into: Callable[[memoryview], object], most: int) -> int | None:

@@ -45,11 +45,17 @@ def client_context(ca_file: Path) -> ssl.SSLContext:
     return context
 
 
+@pytest.fixture
+def long_from_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bodies go past h11 as if they were of large files."""
+    monkeypatch.setattr(_body, "_LONG", 1)
+
+
 @pytest.fixture(params=["parsed", "poured"])
-def however_bodies_arrive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def however_bodies_arrive(request: pytest.FixtureRequest) -> None:
     """On the event loop, as those of small files; and in a thread, as those of large ones."""
     if request.param == "poured":
-        monkeypatch.setattr(_body, "_LONG", 1)
+        request.getfixturevalue("long_from_a_byte")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trio
 
-from arcbackend import _body
 from arcbackend._network import Pool
 from arcbackend.protocol.messages import Request
 from arcbackend.transport import Transport
@@ -47,11 +46,11 @@ async def cancel_at(step: int, work: Callable[[], Awaitable[Any]]) -> bool:
 @pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept connection"])
 @pytest.mark.parametrize("how", ["send", "content", "stream", "long", "poured"])
 async def test_cancelled_at_every_step(
-    serve: Serve, connect: Connect, warm: bool, how: str, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, connect: Connect, warm: bool, how: str, request: pytest.FixtureRequest
 ) -> None:
     opened = closed = 0
     if how in ("long", "poured"):
-        monkeypatch.setattr(_body, "_LONG", 1)
+        request.getfixturevalue("long_from_a_byte")
 
     async def content() -> AsyncIterator[bytes]:
         nonlocal opened, closed

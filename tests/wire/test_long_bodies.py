@@ -12,18 +12,15 @@ from typing import Any, TypeAlias
 import pytest
 import trio
 
-from arcbackend import TransportError, _body
+from arcbackend import TransportError
 from arcbackend.transport import StreamedResponse
 from tests.wire.helpers import LIST, Connect, Serve, assert_at_rest
 from tests.wire.http import answer
 from tests.wire.server import Peer, always, in_turn
 
+pytestmark = pytest.mark.usefixtures("long_from_a_byte")
+
 BODY = random.Random(1).randbytes(3_000_000)
-
-
-@pytest.fixture(autouse=True)
-def long_from_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_body, "_LONG", 1)
 
 
 Collect: TypeAlias = Callable[[StreamedResponse, list[bytes]], Awaitable[None]]
